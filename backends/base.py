@@ -1,0 +1,325 @@
+"""The contract: what the harness may ask of a framework, and the plain values that cross it.
+
+Nothing here imports a framework. A backend does framework work (build, load, step, synchronise); the harness
+does protocol work (what to train on, for how long, when to read the clock). One process holds one backend, and a
+backend holds one network at a time.
+
+Vocabulary of shapes: N images in a batch, K classes, F features (the values that enter the head).
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal, Protocol
+
+import msgspec
+import numpy as np
+
+# --- Errors -----------------------------------------------------------------------------------------------------
+
+
+class BenchmarkError(Exception):
+    """Base of every error this project raises on purpose. Its text is one line: what, where, what to do next."""
+
+
+class UsageError(BenchmarkError):
+    """An option, a name or a combination that does not exist."""
+
+
+class DataError(BenchmarkError):
+    """A data set that is missing, damaged or not laid out as `train/<class>/*` and `test/<class>/*`."""
+
+
+class WeightsError(BenchmarkError):
+    """A checkpoint that is missing, damaged, or of another architecture."""
+
+
+class DeviceError(BenchmarkError):
+    """A device that this machine or this build of the framework does not have."""
+
+
+class NumericalError(BenchmarkError):
+    """A loss or an output that is not finite."""
+
+
+def one_line(error: BaseException) -> str:
+    """Somebody else's error, shortened to its first line."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+# --- Values that cross the contract -----------------------------------------------------------------------------
+
+
+class BackendInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A backend's visiting card: all that is known of it without importing its framework."""
+
+    name: str
+    title: str
+    """The framework's own name, for tables."""
+    aliases: tuple[str, ...] = ()
+    module: str
+    """The framework's import name."""
+    extra: str
+    """The extra in pyproject.toml that installs it."""
+    distributions: tuple[str, ...]
+    """Distributions that may provide the framework; the version is that of the first one found."""
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    """The conditions a process runs a backend under; fixed before the framework starts to compute."""
+
+    device: str = "cpu"
+    precision: Literal["float32"] = "float32"
+    variant: Literal["default"] = "default"
+    seed: int = 0
+    threads: int = 1
+    """Threads for one operation. The caller also sets OMP_NUM_THREADS and its like before the import."""
+    input_workers: int = 0
+    """Processes or threads that read images; 0 reads in the training process, between steps."""
+
+
+class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """An architecture with a new head."""
+
+    architecture: str
+    classes: int
+    image_size: int
+    """Height and width of an input image in pixels."""
+    head: Literal["linear", "mlp-1024-128"] = "linear"
+    """`linear`: one affine layer on the features. `mlp-1024-128`: Dense 1024 relu, Dense 128 relu, Dense K."""
+    initializer: Literal["default", "xavier", "he"] = "default"
+    """`default`: what the framework's own constructors draw. `xavier`: Glorot uniform; `he`: He normal over the fan-in;
+    both with zero biases, for convolutions and affine layers."""
+
+
+class Trainable(msgspec.Struct, frozen=True, kw_only=True):
+    """What one step of training may change."""
+
+    first: str = "all"
+    """`all`; `head`; or a block of the architecture (`block5`, `layer4`), which trains with everything above it."""
+    batch_norm: Literal["batch", "stored"] = "batch"
+    """Trained batch-norm layers normalise by the batch and update their running statistics (`batch`), or use the
+    stored statistics and leave them alone (`stored`). Frozen ones always do the latter."""
+
+
+class Constant(msgspec.Struct, frozen=True, tag="constant", tag_field="type"):
+    """The learning rate stays."""
+
+
+class InverseTime(msgspec.Struct, frozen=True, tag="inverse-time", tag_field="type"):
+    """`lr_t = lr / (1 + decay * t)`, t counted in steps from 0: what Keras' `SGD(decay=...)` meant until Keras 3."""
+
+    decay: float
+
+
+Schedule = Constant | InverseTime
+
+
+class Optimizer(msgspec.Struct, frozen=True, kw_only=True):
+    """SGD on the mean loss of a batch: `g = grad + weight_decay * w`, `v = momentum * v + g`, `w = w - lr * v`.
+
+    With `nesterov` the step is `w = w - lr * (g + momentum * v)`, as torch defines it. Decay is coupled and applies
+    to every trained parameter. `lr` is `learning_rate`, times `head_multiplier` for the head, times the schedule.
+    """
+
+    name: Literal["sgd"] = "sgd"
+    learning_rate: float
+    head_multiplier: float = 1.0
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    schedule: Schedule = Constant()
+
+
+class Transform(msgspec.Struct, frozen=True, kw_only=True):
+    """From a decoded image to an input.
+
+    Training: a random crop of `scale` of the area with an aspect ratio within `ratio`, resized to
+    `size` x `size`, flipped left-right with probability 1/2. Testing: resize to `resize`, then the centre
+    `size` x `size`. Both end with `normalization`.
+    """
+
+    size: int
+    resize: int
+    resize_mode: Literal["shorter-side", "squash"] = "shorter-side"
+    """Test images: the shorter side becomes `resize`, or both sides do."""
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    normalization: Literal["imagenet", "caffe"] = "imagenet"
+
+
+NORMALIZATIONS: Mapping[str, str] = {
+    "imagenet": "RGB in 0..1, minus (.485, .456, .406), over (.229, .224, .225)",
+    "caffe": "BGR in 0..255, minus (103.939, 116.779, 123.68)",
+}
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of RGB in 0..1; torchvision's
+CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)  # of BGR in 0..255; keras.applications.vgg16.preprocess_input's
+
+
+class ImageList(msgspec.Struct, frozen=True, kw_only=True):
+    """One split of a data set: image files below a folder, in file order."""
+
+    root: str
+    files: tuple[str, ...]
+    """Paths relative to `root`, sorted; `<class>/<name>`."""
+    labels: tuple[int, ...]
+    """For each file an index into `classes`."""
+    classes: tuple[str, ...]
+
+
+class Metrics(msgspec.Struct, frozen=True, kw_only=True):
+    """What training steps gathered since they were last asked."""
+
+    loss: float
+    """Mean over the images of the loss each step saw before its update."""
+    correct: int
+    images: int
+
+
+Batch = tuple[Any, Any]
+"""Images and integer labels, as the framework holds them, ready for `train_step`: normalised, in its own layout."""
+
+
+class Pipeline(Protocol):
+    """A framework's own input pipeline. Each iteration is one epoch; a training pipeline shuffles anew each time."""
+
+    def __len__(self) -> int:
+        """Batches in an epoch, the last and smaller one included."""
+
+    def __iter__(self) -> Iterator[Batch]: ...
+
+
+# --- The contract -----------------------------------------------------------------------------------------------
+
+
+class Backend(abc.ABC):
+    """One framework. Methods are called in the order in which they stand here."""
+
+    info: BackendInfo
+
+    def __init__(self, session: Session) -> None:
+        """Seed every generator of the framework and set its threads.
+
+        Raises:
+            DeviceError: the device does not exist; the text names those that do.
+        """
+        self.session = session
+
+    @staticmethod
+    @abc.abstractmethod
+    def devices() -> tuple[str, ...]:
+        """Names of the devices this framework can compute on here: `cpu`, and `cuda` where there is a GPU."""
+
+    # Building
+
+    @abc.abstractmethod
+    def architectures(self) -> tuple[str, ...]:
+        """Architectures that `build` knows."""
+
+    @abc.abstractmethod
+    def build(self, spec: ModelSpec) -> None:
+        """Make the network, randomly initialised from the session's seed.
+
+        Raises:
+            UsageError: an architecture or head this backend does not have.
+        """
+
+    @abc.abstractmethod
+    def load_official(self) -> str:
+        """Load the framework's own published ImageNet checkpoint into all but the head; returns `<file> <hash>`.
+
+        The framework's own loader fetches and verifies it.
+
+        Raises:
+            WeightsError: there is none, it cannot be fetched, or its hash is wrong.
+        """
+
+    @abc.abstractmethod
+    def load_weights(self, tensors: Mapping[str, np.ndarray], *, head: bool) -> None:
+        """Load neutral weights (see `weights.py`), the head's too if `head`.
+
+        Raises:
+            WeightsError: names the first tensor that is missing or has another shape.
+        """
+
+    @abc.abstractmethod
+    def export_weights(self) -> dict[str, np.ndarray]:
+        """Every parameter and running statistic under its neutral name; float32, convolutions OIHW, affine (out, in)."""
+
+    # Training
+
+    @abc.abstractmethod
+    def set_trainable(self, trainable: Trainable) -> None:
+        """State what trains. No gradient is computed for, or passed through, what does not.
+
+        Raises:
+            UsageError: the architecture has no block of that name.
+        """
+
+    @abc.abstractmethod
+    def configure_optimizer(self, optimizer: Optimizer) -> None:
+        """Make the optimiser for what trains.
+
+        Raises:
+            UsageError: the framework cannot express it.
+        """
+
+    @abc.abstractmethod
+    def input_pipeline(
+        self, images: ImageList, transform: Transform, *, batch_size: int, training: bool
+    ) -> Pipeline:
+        """The framework's own way from image files to batches. Training shuffles and augments; testing keeps the
+        file order. No image is dropped."""
+
+    @abc.abstractmethod
+    def to_host_batch(self, images: np.ndarray, labels: np.ndarray) -> Batch:
+        """Wrap a normalised batch, images (N, H, W, 3) float32 and labels (N,) int64, as the pipeline would deliver it:
+        in host memory, in the framework's layout."""
+
+    @abc.abstractmethod
+    def train_step(self, batch: Batch) -> None:
+        """Transfer, forward, mean cross-entropy, backward, update. May return before the device has finished."""
+
+    @abc.abstractmethod
+    def take_metrics(self) -> Metrics:
+        """Loss and hits of the training steps since the last call; waits for them."""
+
+    # Looking
+
+    @abc.abstractmethod
+    def logits(self, batch: Batch) -> Any:
+        """Values before the softmax, (N, K), in inference mode; a device array that may not be computed yet."""
+
+    @abc.abstractmethod
+    def features(self, batch: Batch) -> Any:
+        """CNN codes: the (N, F) values that enter the head, in inference mode; a device array."""
+
+    @abc.abstractmethod
+    def gradients(self, batch: Batch) -> dict[str, np.ndarray]:
+        """Gradient of the mean loss for every trained parameter, under neutral names, as training would see it
+        (without decay). Changes no parameter; running statistics may move."""
+
+    @abc.abstractmethod
+    def to_numpy(self, array: Any) -> np.ndarray:
+        """A device array as float32 NumPy; waits for it."""
+
+    @abc.abstractmethod
+    def synchronize(self) -> None:
+        """Return when the device has finished everything it was given."""
+
+    @abc.abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """Effective settings, read off the live objects: plain JSON values under the same keys in every backend."""
+
+    def peak_device_bytes(self) -> int | None:
+        """Peak memory of the accelerator in bytes; None on the CPU."""
+        return None
+
+
+def require_device(session: Session, available: Iterable[str]) -> None:
+    """Raise DeviceError unless the session's device is among the available ones (`cuda:1` is a `cuda`)."""
+    names = tuple(available)
+    if session.device.split(":")[0] not in {name.split(":")[0] for name in names}:
+        raise DeviceError(f"no device '{session.device}' here; this framework sees: {', '.join(names)}")
