@@ -43,6 +43,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Whether the body starts from given weights, or the whole network from random ones."""
     epochs: int
     batch_size: int
+    image_size: int | None = None
+    """None: the profile's. Pretraining fixes its own, so that one network A serves every profile."""
     head: Literal["linear", "mlp-1024-128"]
     initializer: Literal["default", "xavier", "he"]
     trainable: Trainable

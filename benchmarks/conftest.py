@@ -1,0 +1,107 @@
+"""pytest's entry: the options, one test per cell, and each cell's blocks in pytest-benchmark's tables."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from backends.base import BenchmarkError
+from benchmarks.harness import plan, runner
+from benchmarks.harness.plan import Cell
+from benchmarks.harness.record import Record
+from benchmarks.harness.session import Session
+
+EXAMPLES = """examples:
+  pytest benchmarks                                         all installed backends on the drawn data
+  pytest benchmarks --backend torch --protocol frozen       one cell
+  pytest benchmarks --data hotdog.zip --profile cpu --run photographs --seeds 3
+  pytest benchmarks --weights vgg16.safetensors --backend keras --protocol frozen,scratch
+"""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("transfer-learning benchmarks", description=EXAMPLES)
+    for flag in plan.FLAGS:
+        if flag.switch:
+            group.addoption(flag.name, action="store_true", help=flag.help)
+        elif flag.many:
+            group.addoption(flag.name, action="append", help=flag.help)
+        else:
+            group.addoption(flag.name, help=flag.help)
+
+
+SESSION = pytest.StashKey[Session]()
+RECORDS = pytest.StashKey[dict[str, Record]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.help or config.option.version:
+        return
+    console = Console(file=sys.__stdout__)  # a cell runs with pytest's capture switched off
+    try:
+        values = {flag.name[2:]: config.getoption(flag.name) for flag in plan.FLAGS}
+        session = Session(plan.parse(values), runner.available(here_only=True), console)
+    except BenchmarkError as error:
+        pytest.exit(f"{type(error).__name__}: {error}", returncode=2)
+    config.stash[SESSION] = session
+    config.stash[RECORDS] = {}
+    config.addinivalue_line("markers", "benchmark(...): pytest-benchmark's options for a test")
+    if not config.option.benchmark_json:
+        names = "-".join(sorted({cell.backend for cell in session.cells}))
+        config.option.benchmark_json = str(session.folder / f"{names}.json")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "cell" in metafunc.fixturenames:
+        cells = metafunc.config.stash[SESSION].cells
+        metafunc.parametrize("cell", cells, ids=[cell.id for cell in cells])
+
+
+@pytest.fixture
+def record(cell: Cell, request: pytest.FixtureRequest) -> Record:
+    """The cell's record; the first test that asks has the cell run."""
+    records = request.config.stash[RECORDS]
+    if cell.id not in records:
+        capture = request.config.pluginmanager.getplugin("capturemanager")
+        with capture.global_and_fixture_disabled():
+            try:
+                records[cell.id] = request.config.stash[SESSION].run(cell)
+            except BenchmarkError as error:
+                pytest.fail(f"{type(error).__name__}: {error}", pytrace=False)
+    return records[cell.id]
+
+
+class Replay:
+    """A timer that hands out the edges of blocks that another process has timed."""
+
+    def __init__(self) -> None:
+        self._edges: deque[float] = deque()
+
+    def load(self, seconds: Iterable[float]) -> int:
+        """Queue these durations; returns how many there are."""
+        self._edges.clear()
+        for duration in seconds:
+            self._edges += (0.0, duration)
+        return len(self._edges) // 2
+
+    def __call__(self) -> float:
+        return self._edges.popleft()
+
+
+REPLAY = Replay()
+
+
+@pytest.fixture
+def replay(benchmark: Any) -> Callable[[Iterable[float]], None]:
+    """Put durations into pytest-benchmark's table; for tests marked `benchmark(timer=REPLAY)`."""
+
+    def run(seconds: Iterable[float]) -> None:
+        rounds = REPLAY.load(seconds)
+        benchmark.pedantic(lambda: None, rounds=rounds, iterations=1, warmup_rounds=0)
+
+    return run

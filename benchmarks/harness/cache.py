@@ -1,0 +1,54 @@
+"""Where things are kept between runs, and how they get there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import platformdirs
+
+
+def cache_folder() -> Path:
+    """Data sets and source weights: `$BENCHMARKS_CACHE`, or the user's cache folder."""
+    given = os.environ.get("BENCHMARKS_CACHE")
+    return Path(given) if given else Path(platformdirs.user_cache_dir("transfer-learning-benchmarks"))
+
+
+@contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """A temporary folder that becomes `target` when the block ends well, and vanishes when it does not.
+
+    Where another process was quicker, its folder stays and ours goes: both hold the same.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        yield partial
+        partial.chmod(0o755)  # mkdtemp's 0700 would hide a shared cache from others
+        try:
+            partial.rename(target)
+        except OSError:
+            if not target.is_dir():
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_whole(target: Path, data: bytes) -> None:
+    """Write a file such that no reader ever sees a part of it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
+    partial = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.chmod(0o644)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,130 @@
+"""The machine and the software a cell ran on, as far as its numbers depend on them."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import cpuinfo
+import psutil
+import threadpoolctl
+
+from benchmarks.harness.record import Environment
+
+PROJECT = Path(__file__).parents[2]
+CODE_FOLDERS = ("backends", "benchmarks/harness", "benchmarks/recipes")
+"""What decides a record's content; the report's code is not among them."""
+
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "TF_NUM_INTRAOP_THREADS",
+)
+
+PACKAGES = (
+    "gluoncv",
+    "keras",
+    "mxnet",
+    "numpy",
+    "opencv-python",
+    "pillow",
+    "tensorflow",
+    "tensorflow-cpu",
+    "torch",
+    "torchvision",
+    "transfer-learning-benchmarks",
+)
+
+
+def available_cores() -> int:
+    """Physical cores this process may run on."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    return max(1, min(psutil.cpu_count(logical=False) or allowed, allowed))
+
+
+def thread_environment(threads: int) -> dict[str, str]:
+    """Variables that fix the threads of every runtime a framework may bring; read when it is imported."""
+    return dict.fromkeys(THREAD_VARIABLES, str(threads))
+
+
+def describe(threads: int) -> Environment:
+    """This process's environment, once its framework has been imported."""
+    commit, dirty = _git()
+    return Environment(
+        cpu=_cpu(),
+        cores=available_cores(),
+        threads=threads,
+        ram_bytes=psutil.virtual_memory().total,
+        os=platform.platform(terse=True),
+        python=platform.python_version(),
+        packages=_packages(),
+        gpu=_gpu(),
+        thread_pools=tuple(
+            f"{pool['internal_api']} {pool.get('version') or '?'}: {pool['num_threads']} threads"
+            for pool in threadpoolctl.threadpool_info()
+        ),
+        load_average=round(psutil.getloadavg()[0], 2),
+        git_commit=commit,
+        git_dirty=dirty,
+        code_sha256=code_sha256(),
+    )
+
+
+@cache
+def _cpu() -> str:
+    return str(cpuinfo.get_cpu_info().get("brand_raw") or platform.processor() or platform.machine())
+
+
+def _packages() -> dict[str, str]:
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _gpu() -> str | None:
+    try:
+        answer = subprocess.run(
+            ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"],
+            capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return "; ".join(answer.stdout.strip().splitlines()) or None
+
+
+def _git() -> tuple[str | None, bool | None]:
+    def ask(*words: str) -> str:
+        answer = subprocess.run(
+            ["git", "-C", str(PROJECT), *words], capture_output=True, text=True, timeout=10, check=True
+        )
+        return answer.stdout.strip()
+
+    try:
+        return ask("rev-parse", "HEAD"), bool(ask("status", "--porcelain"))
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+
+
+@cache
+def code_sha256() -> str:
+    """Hash of the code and recipes that decide what a record holds."""
+    digest = hashlib.sha256()
+    files = [
+        path
+        for folder in CODE_FOLDERS
+        for path in (PROJECT / folder).rglob("*")
+        if path.suffix in (".py", ".toml")
+    ]
+    for path in sorted(files):
+        digest.update(path.relative_to(PROJECT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()

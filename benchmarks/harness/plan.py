@@ -1,0 +1,195 @@
+"""From what a user asks for to the cells that answer it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+
+import backends
+from backends.base import BackendInfo, Session, UsageError
+from benchmarks.harness.recipe import PROFILES, Protocol, Recipe, Track, all_recipes, profile_of, recipe_of
+
+PROTOCOLS = tuple(protocol for protocol in get_args(Protocol) if protocol != "pretrain")
+DEFAULT_PROTOCOLS = ("finetune", "frozen", "scratch")
+TRACKS = get_args(Track)
+VARIANTS = get_args(msgspec.structs.fields(Session)[2].type)
+PRECISIONS = get_args(msgspec.structs.fields(Session)[1].type)
+
+
+class Flag(msgspec.Struct, frozen=True, kw_only=True):
+    """One option of `pytest benchmarks`, described once for every command that takes it."""
+
+    name: str
+    help: str
+    default: Any = None
+    many: bool = False
+    """May be given several times, or once with commas."""
+    switch: bool = False
+
+
+FLAGS = (
+    Flag(name="--backend", many=True, help="pytorch, gluon, keras (or torch, mxnet, tensorflow); default: all installed"),
+    Flag(name="--track", many=True, help=f"{', '.join(TRACKS)}; default: all"),
+    Flag(name="--arch", many=True, help="architecture, e.g. resnet18; default: each backend's own"),
+    Flag(name="--protocol", many=True, help=f"{', '.join(PROTOCOLS)}; default: {', '.join(DEFAULT_PROTOCOLS)}"),
+    Flag(name="--recipe", many=True, help="id of a recipe, instead of --protocol; `python -m benchmarks list` has them"),
+    Flag(name="--variant", many=True, help=f"{', '.join(VARIANTS)}; default: default"),
+    Flag(name="--seeds", default=1, help="number of seeds per recipe, counted from 0; default: 1"),
+    Flag(name="--data", default="sketch", help="sketch, hotdog, or the path of a folder or zip; default: sketch"),
+    Flag(name="--weights", default="source", help="source, imagenet, none, or a .safetensors file; default: source"),
+    Flag(name="--profile", default="smoke", help=f"{', '.join(PROFILES)}; default: smoke"),
+    Flag(name="--device", default="cpu", help="cpu, cuda, cuda:1; default: cpu"),
+    Flag(name="--precision", default="float32", help=f"{', '.join(PRECISIONS)}; default: float32"),
+    Flag(name="--run", default="local", help="name of the run, a folder under results/runs, or a path; default: local"),
+    Flag(name="--resume", switch=True, help="keep the run's finished cells and run the others"),
+)  # fmt: skip
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What a user asked for, checked."""
+
+    backend: tuple[str, ...] = ()
+    track: tuple[str, ...] = ()
+    arch: tuple[str, ...] = ()
+    protocol: tuple[str, ...] = ()
+    recipe: tuple[str, ...] = ()
+    variant: tuple[str, ...] = ()
+    seeds: int = 1
+    data: str = "sketch"
+    weights: str = "source"
+    profile: str = "smoke"
+    device: str = "cpu"
+    precision: str = "float32"
+    run: str = "local"
+    resume: bool = False
+
+
+class Cell(msgspec.Struct, frozen=True, kw_only=True):
+    """The unit of work: one backend, one recipe, one seed, under one set of conditions."""
+
+    backend: str
+    recipe: Recipe
+    variant: str
+    seed: int
+    profile: str
+    device: str
+    precision: str
+
+    @property
+    def id(self) -> str:
+        """Names the cell within its run, and its record's file; conditions that are the default go unsaid."""
+        special = [
+            value.replace(":", "")
+            for value, usual in ((self.variant, "default"), (self.device, "cpu"), (self.precision, "float32"))
+            if value != usual
+        ]
+        return "-".join((self.backend, self.recipe.id, *special, f"s{self.seed}"))
+
+
+def parse(values: dict[str, Any]) -> Options:
+    """Options from what a command line gave, keyed by the flags' names without dashes; absent ones take defaults.
+
+    Raises:
+        UsageError: a name that does not exist, with those that do; a number that is none.
+    """
+    given: dict[str, Any] = {}
+    for flag in FLAGS:
+        key = flag.name.removeprefix("--")
+        value = values.get(key)
+        if flag.many:
+            given[key] = tuple(
+                part.strip() for item in (value or ()) for part in item.split(",") if part.strip()
+            )
+        elif value is not None:
+            given[key] = value
+    try:
+        options = msgspec.convert(given, Options, strict=False)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"option {error}") from error
+    if options.seeds < 1:
+        raise UsageError(f"--seeds {options.seeds}: at least one seed is needed")
+    profile_of(options.profile)
+    _known("--track", options.track, TRACKS)
+    _known("--protocol", options.protocol, PROTOCOLS)
+    _known("--variant", options.variant, VARIANTS)
+    _known("--precision", (options.precision,), PRECISIONS)
+    _known("--arch", options.arch, sorted({recipe.architecture for recipe in all_recipes()}))
+    for name in options.recipe:
+        recipe_of(name)
+    if options.weights not in ("source", "imagenet", "none") and not Path(options.weights).expanduser().is_file():
+        raise UsageError(f"--weights {options.weights}: no such file; give source, imagenet, none or a .safetensors file")
+    return msgspec.structs.replace(
+        options, backend=tuple(backends.resolve(name).name for name in options.backend)
+    )
+
+
+def plan(options: Options, available: tuple[BackendInfo, ...]) -> list[Cell]:
+    """The cells that answer the options, in the backends asked for, or else in all that are available.
+
+    Raises:
+        UsageError: a combination that does not exist (names those that do), or a backend that is not available.
+    """
+    names = options.backend or tuple(card.name for card in available)
+    for name in names:
+        if name not in {card.name for card in available}:
+            card = backends.known()[name]
+            raise UsageError(
+                f"backend {name}: {card.title} is not installed here; `pip install '.[{card.extra}]'`,"
+                f" or `tox run -e bench-{name}`"
+            )
+    recipes = [recipe for recipe in all_recipes() if _asked(recipe, options) and recipe.backend in names]
+    if not recipes:
+        raise UsageError(f"{_described(options, names)} does not exist; there are: {_existing(names)}")
+    if options.weights == "none" and any(recipe.pretrained for recipe in recipes):
+        if options.protocol or options.recipe:
+            wanted = ", ".join(recipe.id for recipe in recipes if recipe.pretrained)
+            raise UsageError(f"--weights none: {wanted} needs weights to start from; choose --protocol scratch")
+        recipes = [recipe for recipe in recipes if not recipe.pretrained]
+    return [
+        Cell(
+            backend=recipe.backend,
+            recipe=recipe,
+            variant=variant,
+            seed=seed,
+            profile=options.profile,
+            device=options.device,
+            precision=options.precision,
+        )
+        for seed in range(options.seeds)
+        for recipe in recipes
+        for variant in options.variant or ("default",)
+    ]
+
+
+def _known(flag: str, given: tuple[str, ...], choices: tuple[str, ...] | list[str]) -> None:
+    for name in given:
+        if name not in choices:
+            raise UsageError(f"{flag} {name}: no such thing; there are: {', '.join(choices)}")
+
+
+def _asked(recipe: Recipe, options: Options) -> bool:
+    if options.recipe:
+        chosen = recipe.id in options.recipe
+    else:
+        chosen = recipe.protocol in (options.protocol or DEFAULT_PROTOCOLS)
+    return (
+        chosen
+        and recipe.protocol != "pretrain"
+        and (not options.track or recipe.track in options.track)
+        and (not options.arch or recipe.architecture in options.arch)
+    )
+
+
+def _described(options: Options, names: tuple[str, ...]) -> str:
+    asked = [*options.recipe, *options.track, *options.arch, *options.protocol]
+    return f"{' '.join(asked) or 'this'} on {', '.join(names)}"
+
+
+def _existing(names: tuple[str, ...]) -> str:
+    combinations: dict[str, list[str]] = {}
+    for recipe in all_recipes():
+        if recipe.protocol != "pretrain" and recipe.backend in names:
+            combinations.setdefault(f"{recipe.backend} {recipe.track} {recipe.architecture}", []).append(recipe.protocol)
+    return "; ".join(f"{place} ({', '.join(protocols)})" for place, protocols in combinations.items())

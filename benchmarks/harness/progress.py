@@ -1,0 +1,108 @@
+"""What a person sees while a job runs: one live line on a terminal, quiet lines anywhere else."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+from benchmarks.harness.record import Epoch, Record
+from benchmarks.harness.worker import CellDone, EpochEnd, Event, PretrainDone, Stage, Step
+
+
+class JobProgress:
+    """Shows one job: `title  epoch 3/5  loss 0.412  test 0.861  88 images/s  0:12 left`."""
+
+    def __init__(self, title: str, console: Console) -> None:
+        self._title = title
+        self._console = console
+        self._row: Epoch | None = None
+        self._epoch_started = time.monotonic()
+        self._epoch = 0
+        self._live: Progress | None = None
+        self._task = TaskID(0)
+        if console.is_terminal:
+            self._live = Progress(
+                SpinnerColumn(),
+                TextColumn("[bold]{task.fields[title]}"),
+                BarColumn(bar_width=20),
+                TextColumn("{task.description}"),
+                TimeElapsedColumn(),
+                console=console,
+                transient=True,
+            )
+            self._task = self._live.add_task("starting", total=1.0, title=title)
+
+    def __enter__(self) -> JobProgress:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def on_event(self, event: Event) -> None:
+        """Show an event of the worker's."""
+        if isinstance(event, Step):
+            self._step(event)
+        elif isinstance(event, EpochEnd):
+            self._row = event.row
+            if not self._live:
+                self._print(f"epoch {event.row.epoch}/{event.epochs}  {curve_text(event.row)}")
+        elif isinstance(event, Stage):
+            if self._live:
+                self._live.update(self._task, description=event.text)
+        elif isinstance(event, CellDone):
+            self._print(outcome(event.record))
+        elif isinstance(event, PretrainDone):
+            self._print(f"network A is trained: {event.accuracy:.3f} on its own classes, {event.seconds:.0f} s")
+
+    def images(self, what: str, done: int, total: int) -> None:
+        """Show work on images that is no job's."""
+        if self._live:
+            self._live.update(self._task, description=what, completed=done / max(total, 1))
+        elif done == total and total > 1:
+            self._print(f"{what}: {total} done")
+
+    def _step(self, event: Step) -> None:
+        if not self._live:
+            return
+        now = time.monotonic()
+        if event.epoch != self._epoch:
+            self._epoch, self._epoch_started = event.epoch, now
+        elapsed = now - self._epoch_started
+        share = (event.epoch - 1 + event.done / event.images) / event.epochs
+        parts = [f"epoch {event.epoch}/{event.epochs}"]
+        if self._row:
+            parts.append(curve_text(self._row))
+        if elapsed > 0.5:
+            rate = event.done / elapsed
+            left = (event.images * (event.epochs - event.epoch + 1) - event.done) / rate
+            parts += [f"{rate:.0f} images/s", f"{int(left // 60)}:{int(left % 60):02d} left"]
+        self._live.update(self._task, description="  ".join(parts), completed=share)
+
+    def _print(self, text: str) -> None:
+        self._console.print(f"{self._title}  {text}", highlight=False, markup=False, soft_wrap=True)
+
+
+def curve_text(row: Epoch) -> str:
+    """A row of the curve in a few words."""
+    return f"loss {row.train_loss:.3f}  train {row.train_accuracy:.3f}  test {row.test_accuracy:.3f}"
+
+
+def outcome(record: Record) -> str:
+    """A finished cell in a few words."""
+    if record.error is not None:
+        return f"FAILED  {record.error.type}: {record.error.message}"
+    assert record.accuracy is not None and record.throughput is not None
+    return (
+        f"test accuracy {record.accuracy.test:.3f}"
+        f"  train {record.throughput.train_images_per_second:.1f} images/s"
+        f"  inference {record.throughput.inference_images_per_second:.1f} images/s"
+        f"  {record.seconds:.0f} s"
+    )

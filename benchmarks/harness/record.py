@@ -1,0 +1,220 @@
+"""The record: one JSON file that holds everything a cell measured, and everything needed to judge it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from backends.base import BenchmarkError, Optimizer, one_line
+from benchmarks.harness.cache import write_whole
+
+SCHEMA_VERSION = 1
+SCHEMA_FILE = Path(__file__).with_name("record.schema.json")
+
+
+class RecordError(BenchmarkError):
+    """A file that is not a record of this version."""
+
+
+class Data(msgspec.Struct, frozen=True, kw_only=True):
+    """The data set of a cell."""
+
+    name: str
+    sha256: str
+    train: int
+    """Training images used."""
+    test: int
+    classes: tuple[str, ...]
+
+
+class Weights(msgspec.Struct, frozen=True, kw_only=True):
+    """The weights a cell starts from."""
+
+    name: str
+    """`none`, `source`, the official checkpoint's file name, or a file."""
+    sha256: str | None
+    """Of the neutral file; null where the framework's own loader verified the checkpoint, or there is none."""
+
+
+class CellDescription(msgspec.Struct, frozen=True, kw_only=True):
+    """What was run."""
+
+    id: str
+    backend: str
+    framework_version: str
+    track: str
+    architecture: str
+    recipe: str
+    protocol: str
+    variant: str
+    seed: int
+    profile: str
+    device: str
+    precision: str
+    data: Data
+    weights: Weights
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a cell failed."""
+
+    type: str = msgspec.field(name="class")
+    message: str
+
+
+class Epoch(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of the learning curve."""
+
+    epoch: int
+    """Counted from 1."""
+    train_loss: float
+    """Mean over the epoch's images, each before its own update."""
+    train_accuracy: float
+    test_accuracy: float
+    train_seconds: float
+    """Input pipeline included, evaluation not."""
+    input_wait_seconds: float
+    """The part of `train_seconds` in which the loop waited for a batch."""
+    eval_seconds: float
+    images: int
+
+
+class Accuracy(msgspec.Struct, frozen=True, kw_only=True):
+    """Top-1 accuracy on all test images after the last epoch."""
+
+    test: float
+    correct: tuple[int, ...]
+    """1 or 0 for each test image, in file order."""
+    images: int
+
+
+class Parts(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an epoch's time goes."""
+
+    wait: float
+    """Share of an epoch spent waiting for input."""
+
+
+class Throughput(msgspec.Struct, frozen=True, kw_only=True):
+    """Speed. Rates come from medians of blocks that end with a synchronised clock."""
+
+    batch_size: int
+    image_size: int
+    steady: bool
+    """Whether the rolling median of the training blocks was flat before the time was up."""
+    steps: int
+    """Training steps in the blocks the rate is taken from."""
+    train_images_per_second: float
+    """Batch already in host memory: transfer, forward, backward, update."""
+    inference_images_per_second: float
+    """The same, logits only."""
+    end_to_end_images_per_second: float
+    """A whole training epoch as a user waits for it, input pipeline included; median over the epochs after the first."""
+    step_seconds: tuple[float, ...]
+    """Every timed training block of one step, warm-up included, in order."""
+    inference_seconds: tuple[float, ...]
+    parts: Parts
+    first_step_seconds: float
+    """Tracing and compilation included."""
+
+
+class Memory(msgspec.Struct, frozen=True, kw_only=True):
+    """Peak memory of the cell's process."""
+
+    peak_rss_bytes: int
+    peak_device_bytes: int | None
+
+
+class Training(msgspec.Struct, frozen=True, kw_only=True):
+    """The hyper-parameters that were in force, the profile's included."""
+
+    epochs: int
+    batch_size: int
+    image_size: int
+    optimizer: Optimizer
+
+
+class Environment(msgspec.Struct, frozen=True, kw_only=True):
+    """The machine and the software."""
+
+    cpu: str
+    cores: int
+    """Physical cores this process may use."""
+    threads: int
+    ram_bytes: int
+    os: str
+    python: str
+    packages: dict[str, str]
+    gpu: str | None
+    thread_pools: tuple[str, ...]
+    """OpenMP and BLAS runtimes found in the process, with their threads."""
+    load_average: float
+    """One-minute load when the cell began."""
+    git_commit: str | None
+    git_dirty: bool | None
+    code_sha256: str
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything about one cell."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    cell: CellDescription
+    status: Literal["ok", "failed"]
+    error: Failure | None = None
+    training: Training | None = None
+    curve: tuple[Epoch, ...] = ()
+    accuracy: Accuracy | None = None
+    throughput: Throughput | None = None
+    memory: Memory | None = None
+    settings: dict[str, Any] = {}
+    """Effective settings, read off the live objects."""
+    environment: Environment | None = None
+    """Null where the process died before it could say."""
+    started: str
+    """ISO 8601, UTC."""
+    seconds: float
+
+
+def to_json(value: Any) -> bytes:
+    """Compact JSON with a line for each field of the outermost object: small, and still a readable diff."""
+    fields = msgspec.to_builtins(value)
+    lines = [f"{json.dumps(key)}: {msgspec.json.encode(field).decode()}" for key, field in fields.items()]
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+
+
+def write(folder: Path, record: Record) -> Path:
+    """Write `<folder>/<cell id>.json`, atomically."""
+    path = folder / f"{record.cell.id}.json"
+    write_whole(path, to_json(record))
+    return path
+
+
+def read(path: Path) -> Record:
+    """Read and validate one record.
+
+    Raises:
+        RecordError: unreadable, not JSON, or not this schema; names the field.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Record)
+    except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
+        raise RecordError(f"record {path}: {one_line(error)}; delete it and run its cell again") from error
+
+
+def read_all(folder: Path) -> list[Record]:
+    """Every record of a folder, in order of name.
+
+    Raises:
+        RecordError: one of them is none.
+    """
+    return [read(path) for path in sorted(folder.glob("*.json"))]
+
+
+def json_schema() -> bytes:
+    """The JSON Schema of a record."""
+    schema = msgspec.json.schema(Record)
+    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=1).encode() + b"\n"

@@ -1,0 +1,189 @@
+"""Run jobs in the environments of their backends: one process per job, and no two frameworks in one process."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+
+import msgspec
+
+import backends
+from backends.base import BackendInfo, BenchmarkError, DeviceError, UsageError
+from benchmarks.harness import worker
+from benchmarks.harness.environment import PROJECT, available_cores, thread_environment
+from benchmarks.harness.record import Failure, Record
+
+OnEvent = Callable[[worker.Event], None]
+
+
+class JobFailed(BenchmarkError):
+    """A job that is not a cell could not be done."""
+
+
+# --- Which interpreter ------------------------------------------------------------------------------------------
+
+
+def interpreter_of(card: BackendInfo) -> Path | None:
+    """The Python that has this backend's framework: `$BENCHMARKS_PYTHON_<BACKEND>`, else this one, else tox's.
+
+    None where there is none. Nothing is imported.
+
+    Raises:
+        UsageError: the variable names no executable file.
+    """
+    variable = f"BENCHMARKS_PYTHON_{card.name.upper()}"
+    given = os.environ.get(variable)
+    if given:
+        if not os.access(given, os.X_OK):
+            raise UsageError(f"{variable}={given}: no such program; name the Python that has {card.title}")
+        return Path(given)
+    if importlib.util.find_spec(card.module) is not None:
+        return Path(sys.executable)
+    scripts = PROJECT / ".tox" / f"bench-{card.name}" / ("Scripts" if os.name == "nt" else "bin")
+    python = scripts / "python"
+    return python if python.exists() else None
+
+
+def available(*, here_only: bool = False) -> tuple[BackendInfo, ...]:
+    """Backends that can be run; with `here_only`, those whose framework this interpreter has."""
+    cards = backends.known().values()
+    if here_only:
+        return tuple(card for card in cards if backends.installed(card))
+    return tuple(card for card in cards if interpreter_of(card) is not None)
+
+
+# --- Running ----------------------------------------------------------------------------------------------------
+
+
+def run_cell(job: worker.CellJob, *, log: Path, on_event: OnEvent) -> Record:
+    """Run a cell and return its record, with status `failed` if anything went wrong, its process's death included."""
+    started, begin = datetime.now(timezone.utc), time.perf_counter()
+    last = _run(job, backends.resolve(job.cell.backend), log=log, on_event=on_event)
+    if isinstance(last, worker.CellDone):
+        return last.record
+    failure = last.failure if isinstance(last, worker.Failed) else Failure(type="WorkerError", message="no result")
+    return Record(
+        cell=worker.describe_cell(job, framework_version="unknown"),
+        status="failed",
+        error=failure,
+        started=started.isoformat(timespec="seconds"),
+        seconds=time.perf_counter() - begin,
+    )
+
+
+def pretrain(job: worker.PretrainJob, *, log: Path, on_event: OnEvent) -> worker.PretrainDone:
+    """Train network A.
+
+    Raises:
+        JobFailed: says why.
+    """
+    last = _run(job, backends.resolve(job.recipe.backend), log=log, on_event=on_event)
+    if isinstance(last, worker.PretrainDone):
+        return last
+    raise JobFailed(f"{job.recipe.id}: {_why(last)}")
+
+
+def probe(card: BackendInfo, *, log: Path) -> worker.ProbeDone:
+    """The version and the devices of a backend's framework, asked of the framework itself.
+
+    Raises:
+        JobFailed: it cannot be imported; says why.
+    """
+    last = _run(worker.ProbeJob(backend=card.name), card, log=log, on_event=lambda _: None)
+    if isinstance(last, worker.ProbeDone):
+        return last
+    raise JobFailed(f"{card.title}: {_why(last)}")
+
+
+def require_device(card: BackendInfo, device: str, *, log: Path) -> None:
+    """Ask the framework for the device before anything is planned on it.
+
+    Raises:
+        DeviceError: names the devices that it sees.
+    """
+    kind = device.split(":")[0]
+    devices = probe(card, log=log).devices
+    if kind not in {name.split(":")[0] for name in devices} or (":" in device and device not in devices):
+        raise DeviceError(f"--device {device}: {card.title} sees none; it sees {', '.join(devices)}")
+
+
+def input_workers(device: str, cores: int) -> int:
+    """Workers that read images. On the CPU none: training uses every core, and they would take them from it."""
+    return 0 if device == "cpu" else min(cores, 8)
+
+
+def threads() -> int:
+    """Threads per operation: one for each physical core."""
+    return available_cores()
+
+
+def _why(last: worker.Event | None) -> str:
+    return last.failure.message if isinstance(last, worker.Failed) else "its process ended without a result"
+
+
+def _run(job: worker.Job, card: BackendInfo, *, log: Path, on_event: OnEvent) -> worker.Event | None:
+    """Run a job to its last event, or to a `Failed` that tells how its process died."""
+    python = interpreter_of(card)
+    if python is None:
+        raise UsageError(
+            f"backend {card.name}: no environment has {card.title}; `tox run -e bench-{card.name} --notest` makes one,"
+            f" or set BENCHMARKS_PYTHON_{card.name.upper()} to a Python that has it"
+        )
+    log.parent.mkdir(parents=True, exist_ok=True)
+    last: worker.Event | None = None
+    with log.open("wb") as errors:
+        process = subprocess.Popen(
+            [str(python), "-m", "benchmarks.harness.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            cwd=PROJECT,
+            env={**os.environ, **thread_environment(threads()), "PYTHONPATH": str(PROJECT)},
+            start_new_session=True,  # Ctrl-C is for the runner; it decides what becomes of its workers
+        )
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            process.stdin.write(msgspec.json.encode(job) + b"\n")
+            process.stdin.flush()  # and left open: the worker ends when it closes
+            for line in process.stdout:
+                last = msgspec.json.decode(line, type=worker.Event)
+                on_event(last)
+            code = process.wait()
+        except BrokenPipeError:
+            code = process.wait()
+        finally:
+            _end(process)
+    if isinstance(last, worker.CellDone | worker.PretrainDone | worker.ProbeDone | worker.Failed):
+        return last
+    return worker.Failed(failure=Failure(type="WorkerDied", message=_death(code, log)))
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Leave no worker behind, nor the input processes it started."""
+    if process.poll() is None:
+        if os.name == "posix":
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+        process.wait()
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            stream.close()
+
+
+def _death(code: int, log: Path) -> str:
+    how = f"exit code {code}"
+    if code < 0:
+        how = f"signal {signal.Signals(-code).name}"
+        if -code == signal.SIGKILL:
+            how += ", as when memory runs out"
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    said = f"; its last words: {lines[-1][:200]}" if lines else ""
+    return f"the worker process died ({how}){said}; the log is {log}"

@@ -1,0 +1,56 @@
+"""Network A: the source weights that this suite trains itself where no published ones are to be had.
+
+Step 1 of the hotdog chapter. Kept in the cache under a key made from the recipe and the images, so that the same
+network is trained once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+
+from backends import weights
+from benchmarks.harness import data, runner
+from benchmarks.harness.cache import cache_folder
+from benchmarks.harness.progress import JobProgress
+from benchmarks.harness.recipe import Recipe
+from benchmarks.harness.worker import PretrainJob, StartingWeights
+
+
+def source_key(recipe: Recipe, images: data.DataSet) -> str:
+    """What decides the weights: every hyper-parameter, and every byte of the images."""
+    return hashlib.sha256(msgspec.json.encode(recipe) + images.sha256.encode()).hexdigest()
+
+
+def source_path(recipe: Recipe, images: data.DataSet) -> Path:
+    """Where the weights of a pretraining recipe are kept."""
+    key = source_key(recipe, images)[:16]
+    return cache_folder() / "weights" / f"source-{recipe.backend}-{recipe.architecture}-{key}.safetensors"
+
+
+def network_a(recipe: Recipe, *, device: str, console: Console) -> StartingWeights:
+    """Network A of a `pretrain` recipe: from the cache, or trained now and kept.
+
+    Raises:
+        JobFailed: the training failed; says why.
+    """
+    with JobProgress("source data", console) as shown:
+        images = data.open_source(shown.images)
+    path = source_path(recipe, images)
+    if not path.exists():
+        threads = runner.threads()
+        job = PretrainJob(
+            recipe=recipe,
+            data=images,
+            key=source_key(recipe, images),
+            target=str(path),
+            device=device,
+            threads=threads,
+            input_workers=runner.input_workers(device, threads),
+        )
+        with JobProgress(recipe.id, console) as shown:
+            runner.pretrain(job, log=path.with_suffix(".log"), on_event=shown.on_event)
+    return StartingWeights(name="source", path=str(path), sha256=weights.sha256_of(path.read_bytes()))

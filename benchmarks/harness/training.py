@@ -1,0 +1,101 @@
+"""The training loop that every framework is driven by: epochs of steps, and a full test set after each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from time import perf_counter
+
+import msgspec
+import numpy as np
+
+from backends.base import Backend, NumericalError, Pipeline
+from benchmarks.harness.record import Epoch
+
+OnStep = Callable[[int, int, int], None]
+"""Called after each step with the epoch (from 1), the images of it done, and those there are."""
+
+
+class EpochResult(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of the curve, and which test images were right after it."""
+
+    row: Epoch
+    correct: tuple[int, ...]
+    first_step_seconds: float
+    """Of the whole training's first step."""
+
+
+def epochs(
+    backend: Backend,
+    train: Pipeline,
+    test: Pipeline,
+    *,
+    train_images: int,
+    test_labels: tuple[int, ...],
+    count: int,
+    on_step: OnStep,
+) -> Iterator[EpochResult]:
+    """Train for `count` epochs and yield each as it ends.
+
+    Raises:
+        NumericalError: the loss or a logit is not finite.
+    """
+    first_step = math.nan
+    for epoch in range(1, count + 1):
+        backend.synchronize()
+        start = perf_counter()
+        wait, first = _train_epoch(backend, train, lambda done, e=epoch: on_step(e, done, train_images))
+        metrics = backend.take_metrics()
+        backend.synchronize()
+        train_seconds = perf_counter() - start
+        first_step = first if epoch == 1 else first_step
+        if not math.isfinite(metrics.loss):
+            raise NumericalError(f"the training loss became {metrics.loss} in epoch {epoch}; lower the learning rate")
+        if metrics.images != train_images:
+            raise NumericalError(f"epoch {epoch} saw {metrics.images} of {train_images} images: the pipeline drops some")
+        start = perf_counter()
+        correct = evaluate(backend, test, test_labels)
+        row = Epoch(
+            epoch=epoch,
+            train_loss=metrics.loss,
+            train_accuracy=metrics.correct / metrics.images,
+            test_accuracy=sum(correct) / len(correct),
+            train_seconds=train_seconds,
+            input_wait_seconds=wait,
+            eval_seconds=perf_counter() - start,
+            images=metrics.images,
+        )
+        yield EpochResult(row=row, correct=correct, first_step_seconds=first_step)
+
+
+def _train_epoch(backend: Backend, train: Pipeline, on_done: Callable[[int], None]) -> tuple[float, float]:
+    """One epoch of steps; returns the seconds spent waiting for input, and those of the first step."""
+    wait, first, done = 0.0, math.nan, 0
+    batches = iter(train)
+    while True:
+        before = perf_counter()
+        batch = next(batches, None)
+        ready = perf_counter()
+        wait += ready - before
+        if batch is None:
+            return wait, first
+        backend.train_step(batch)
+        if done == 0:
+            backend.synchronize()
+            first = perf_counter() - ready
+        done += len(batch[1])
+        on_done(done)
+
+
+def evaluate(backend: Backend, test: Pipeline, labels: tuple[int, ...]) -> tuple[int, ...]:
+    """For each test image, in file order, whether its highest logit is its label's: 1 or 0.
+
+    Raises:
+        NumericalError: a logit is not finite, or images are missing.
+    """
+    logits = np.concatenate([backend.to_numpy(backend.logits(batch)) for batch in test])
+    if len(logits) != len(labels):
+        raise NumericalError(f"{len(logits)} of {len(labels)} test images were scored: the pipeline drops some")
+    if not np.isfinite(logits).all():
+        raise NumericalError("a logit of a test image is not finite; lower the learning rate")
+    return tuple((logits.argmax(axis=1) == np.asarray(labels)).astype(int).tolist())
