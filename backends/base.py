@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 import numpy as np
 
-# --- Errors -----------------------------------------------------------------------------------------------------
+# --- Errors ---------------------------------------------------------------------------------------
 
 
 class BenchmarkError(Exception):
@@ -49,7 +49,7 @@ def one_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-# --- Values that cross the contract -----------------------------------------------------------------------------
+# --- Values that cross the contract ---------------------------------------------------------------
 
 
 class BackendInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -191,7 +191,7 @@ class Pipeline(Protocol):
     def __iter__(self) -> Iterator[Batch]: ...
 
 
-# --- The contract -----------------------------------------------------------------------------------------------
+# --- The contract ---------------------------------------------------------------------------------
 
 
 class Backend(abc.ABC):

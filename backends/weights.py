@@ -84,7 +84,7 @@ def select(
     return {name: np.asarray(tensors[name], dtype=np.float32) for name in wanted}
 
 
-# --- Files ------------------------------------------------------------------------------------------------------
+# --- Files ----------------------------------------------------------------------------------------
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -132,7 +132,9 @@ def read(path: Path) -> Checkpoint:
         ) from error
     for name, tensor in tensors.items():
         if not np.isfinite(tensor).all():
-            raise WeightsError(f"weights {path}: tensor '{name}' holds NaN or infinity; the file cannot be used")
+            raise WeightsError(
+                f"weights {path}: tensor '{name}' holds NaN or infinity; the file cannot be used"
+            )
     return Checkpoint(name=path.name, sha256=sha256_of(data), origin=origin, tensors=tensors)
 
 
@@ -148,4 +150,3 @@ def write(path: Path, tensors: Mapping[str, np.ndarray], origin: Origin) -> str:
     finally:
         partial.unlink(missing_ok=True)
     return sha256_of(data)
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+import backends
 from backends.base import BenchmarkError
 from benchmarks.harness import plan, runner
 from benchmarks.harness.plan import Cell
@@ -35,6 +37,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
             group.addoption(flag.name, help=flag.help)
 
 
+ENVIRONMENT = "BENCHMARKS_ENVIRONMENT"
+"""Set by tox to the name of the environment."""
 SESSION = pytest.StashKey[Session]()
 RECORDS = pytest.StashKey[dict[str, Record]]()
 
@@ -45,7 +49,11 @@ def pytest_configure(config: pytest.Config) -> None:
     console = Console(file=sys.__stdout__)  # a cell runs with pytest's capture switched off
     try:
         values = {flag.name[2:]: config.getoption(flag.name) for flag in plan.FLAGS}
-        session = Session(plan.parse(values), runner.available(here_only=True), console)
+        options = plan.parse(values)
+        cells = _cells(options)
+        if not cells:
+            pytest.exit(f"none of the cells asked for is one of {os.environ[ENVIRONMENT]}'s", returncode=0)
+        session = Session(options, cells, console)
     except BenchmarkError as error:
         pytest.exit(f"{type(error).__name__}: {error}", returncode=2)
     config.stash[SESSION] = session
@@ -54,6 +62,19 @@ def pytest_configure(config: pytest.Config) -> None:
     if not config.option.benchmark_json:
         names = "-".join(sorted({cell.backend for cell in session.cells}))
         config.option.benchmark_json = str(session.folder / f"{names}.json")
+
+
+def _cells(options: plan.Options) -> list[Cell]:
+    """What was asked for: of the frameworks installed here or, in a tox environment, of that environment's backend.
+
+    `tox run -m bench -- OPTIONS` hands the same options to every environment, and each takes its part of them.
+    """
+    environment = os.environ.get(ENVIRONMENT)
+    if environment is None:
+        return plan.plan(options, runner.available(here_only=True))
+    backend = backends.resolve(environment.removeprefix("bench-"))
+    cells = plan.plan(options, tuple(backends.known().values()))
+    return [cell for cell in cells if cell.backend == backend.name]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -94,10 +115,11 @@ class Replay:
 
 
 REPLAY = Replay()
+Replayed = Callable[[Iterable[float]], None]
 
 
 @pytest.fixture
-def replay(benchmark: Any) -> Callable[[Iterable[float]], None]:
+def replay(benchmark: Any) -> Replayed:
     """Put durations into pytest-benchmark's table; for tests marked `benchmark(timer=REPLAY)`."""
 
     def run(seconds: Iterable[float]) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from benchmarks.conftest import REPLAY
+from benchmarks.conftest import REPLAY, Replayed
+from benchmarks.harness.plan import Cell
+from benchmarks.harness.record import Record
 
 
 @pytest.mark.benchmark(timer=REPLAY)
-def test_accuracy(cell, record, replay, benchmark):
+def test_accuracy(cell: Cell, record: Record, replay: Replayed, benchmark: Any) -> None:
     if record.error is not None:
         pytest.fail(f"{record.error.type}: {record.error.message}", pytrace=False)
+    assert record.accuracy is not None
     benchmark.group = f"seconds per epoch: {cell.recipe.protocol}"
     benchmark.extra_info.update(
         cell=record.cell.id,

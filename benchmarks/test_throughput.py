@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from benchmarks.conftest import REPLAY
+from benchmarks.conftest import REPLAY, Replayed
+from benchmarks.harness.plan import Cell
+from benchmarks.harness.record import Record
 
 
 @pytest.mark.benchmark(timer=REPLAY)
 @pytest.mark.parametrize("work", ["train", "inference"])
-def test_throughput(work, cell, record, replay, benchmark):
+def test_throughput(work: str, cell: Cell, record: Record, replay: Replayed, benchmark: Any) -> None:
     if record.throughput is None:
         pytest.skip("the cell failed; test_accuracy says why")
     throughput = record.throughput

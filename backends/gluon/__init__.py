@@ -4,7 +4,9 @@ import numpy
 
 from backends.base import BackendInfo
 
-if "bool" not in vars(numpy):  # numpy 1.24 removed the alias and MXNet 1.9.1, the last release, needs it to be imported
+if "bool" not in vars(
+    numpy
+):  # numpy 1.24 removed the alias and MXNet 1.9.1, the last release, needs it to be imported
     numpy.bool = bool  # type: ignore[attr-defined]
 
 INFO = BackendInfo(

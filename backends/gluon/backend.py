@@ -79,7 +79,9 @@ class FrameworkBackend(Backend):
         )
         pretrained.load_parameters(str(file), ctx=mx.cpu())
         tensors = models.neutral_tensors(pretrained, self._spec.architecture)
-        self.load_weights({name: self.to_numpy(tensor.data()) for name, tensor in tensors.items()}, head=False)
+        self.load_weights(
+            {name: self.to_numpy(tensor.data()) for name, tensor in tensors.items()}, head=False
+        )
         return file.name
 
     def load_weights(self, tensors: Mapping[str, np.ndarray], *, head: bool) -> None:
@@ -100,7 +102,9 @@ class FrameworkBackend(Backend):
         for name in self._learnable:
             self._tensors[name].grad_req = "write" if name.startswith(trained) else "null"
         for norm in models.batch_norms(self._network):
-            norm._kwargs["use_global_stats"] = trainable.batch_norm == "stored"  # seen when `split` hybridises anew
+            norm._kwargs["use_global_stats"] = (
+                trainable.batch_norm == "stored"
+            )  # seen when `split` hybridises anew
         self._frozen, self._trained = models.split(self._network, self._spec.architecture, trained)
         self._leading = None
         if self._frozen is None and trainable.batch_norm == "batch" and self._device.device_type == "cpu":
@@ -108,7 +112,9 @@ class FrameworkBackend(Backend):
 
     def configure_optimizer(self, optimizer: Optimizer) -> None:
         if optimizer.nesterov:
-            raise UsageError("gluon has no Nesterov momentum as torch defines it (its 'nag' is another); leave it out")
+            raise UsageError(
+                "gluon has no Nesterov momentum as torch defines it (its 'nag' is another); leave it out"
+            )
         for name, tensor in self._tensors.items():
             tensor.lr_mult = optimizer.head_multiplier if weights.is_head(name) else 1.0
         self._trainer = gluon.Trainer(
@@ -263,7 +269,7 @@ class FrameworkBackend(Backend):
         self._steps += 1
 
 
-# --- Threads ----------------------------------------------------------------------------------------------------
+# --- Threads --------------------------------------------------------------------------------------
 # MXNet computes in a worker thread of its engine, and OpenMP keeps the number of threads per calling thread: it has to
 # be set, and read, from in there. oneDNN's kernels and the BLAS follow it at any time; MXNet's own kernels were fixed at
 # import to OMP_NUM_THREADS or, without it, to half the processors.
@@ -286,7 +292,9 @@ def _threads() -> int:
 
 
 def _in_cpu_worker(call: Callable[[], object]) -> None:
-    function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(lambda _run, _parameter: call() and None)
+    function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(
+        lambda _run, _parameter: call() and None
+    )
     context, normal = _Context(1, 0), ctypes.c_int(0)
     check_call(
         _LIB.MXEnginePushSync(

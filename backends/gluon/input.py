@@ -105,4 +105,6 @@ class _Images(ImageFolderDataset):
             return super().__getitem__(index)
         except mx.MXNetError as error:
             reason = str(error).strip().splitlines()[-1]  # the lines above are a traceback through C++
-            raise DataError(f"image {self.items[index][0]} cannot be read ({reason}); replace or remove it") from error
+            raise DataError(
+                f"image {self.items[index][0]} cannot be read ({reason}); replace or remove it"
+            ) from error

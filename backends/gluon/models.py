@@ -21,7 +21,7 @@ from portalocker.exceptions import LockException
 from backends import weights
 from backends.base import ModelSpec, UsageError, WeightsError, one_line
 
-# --- What there is ----------------------------------------------------------------------------------------------
+# --- What there is --------------------------------------------------------------------------------
 
 
 def _resnet18_v2(spec: ModelSpec) -> HybridBlock:
@@ -49,11 +49,15 @@ def build(spec: ModelSpec, context: Any) -> HybridBlock:
         UsageError: no such architecture here.
     """
     if spec.architecture not in ARCHITECTURES:
-        raise UsageError(f"gluon has no architecture '{spec.architecture}'; it has: {', '.join(ARCHITECTURES)}")
+        raise UsageError(
+            f"gluon has no architecture '{spec.architecture}'; it has: {', '.join(ARCHITECTURES)}"
+        )
     network = ARCHITECTURES[spec.architecture](spec)
     network.initialize(_INITIALIZERS[spec.initializer], ctx=context)
     network.hybridize()
-    network(mx.nd.zeros((1, 3, spec.image_size, spec.image_size), ctx=context))  # draws what waited for a shape
+    network(
+        mx.nd.zeros((1, 3, spec.image_size, spec.image_size), ctx=context)
+    )  # draws what waited for a shape
     return network
 
 
@@ -74,7 +78,9 @@ def split(
         return None, network
     lower, upper = nn.HybridSequential(prefix=""), nn.HybridSequential(prefix="")
     lower.add(*(network.features[index] for index in range(first)))
-    upper.add(*(network.features[index] for index in range(first, len(layers))), head_of(network, architecture))
+    upper.add(
+        *(network.features[index] for index in range(first, len(layers))), head_of(network, architecture)
+    )
     lower.hybridize()
     upper.hybridize()
     return lower, upper
@@ -92,7 +98,7 @@ def leading_batch_norm(network: HybridBlock, architecture: str) -> nn.BatchNorm 
     return network.features[0] if LAYERS[architecture][0] == "bn0" else None
 
 
-# --- Heads and initialisers -------------------------------------------------------------------------------------
+# --- Heads and initialisers -----------------------------------------------------------------------
 
 
 def _mlp(spec: ModelSpec) -> HybridBlock:
@@ -109,7 +115,7 @@ _INITIALIZERS: Mapping[str, Any] = {
 """Of weights; Gluon's own layers say that their biases begin at zero."""
 
 
-# --- Neutral names ----------------------------------------------------------------------------------------------
+# --- Neutral names --------------------------------------------------------------------------------
 
 LEADING_SCALE = "bn0.weight"
 """The scale of a batch norm on the image. It is not learnt, and MXNet overwrites it with 1 at the first forward."""
@@ -133,7 +139,7 @@ def neutral_tensors(network: HybridBlock, architecture: str) -> dict[str, Parame
     return tensors
 
 
-# --- The official checkpoint ------------------------------------------------------------------------------------
+# --- The official checkpoint ----------------------------------------------------------------------
 
 _PATIENCE = 5.0  # seconds for the server's first word; gluoncv's loader itself would wait for ever
 

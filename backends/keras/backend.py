@@ -1,4 +1,4 @@
-"""The contract in Keras on TensorFlow: graph mode, `model.compile` and Keras' own training step and metrics."""
+"""The contract in Keras on TensorFlow: graph mode, `model.compile`, Keras' own training step and metrics."""
 
 from __future__ import annotations
 
@@ -11,13 +11,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # read once, when keras is first imported
-
-import keras
-import numpy as np
-import tensorflow as tf
-from tensorflow.python.framework.config import is_op_determinism_enabled  # where Keras itself reads it
 
 from backends import weights
 from backends.base import (
@@ -37,9 +30,22 @@ from backends.base import (
     one_line,
     require_device,
 )
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # Keras reads it once, when it is first imported
+if os.environ["KERAS_BACKEND"] != "tensorflow":
+    raise UsageError(
+        f"KERAS_BACKEND is '{os.environ['KERAS_BACKEND']}', but this backend is Keras on TensorFlow: unset it"
+    )
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.framework.config import is_op_determinism_enabled  # where Keras itself reads it
+
 from backends.keras import INFO, input, models
 
-DOWNLOAD_SILENCE = 10.0  # seconds without a byte after which a download has failed; Keras itself waits for ever
+DOWNLOAD_SILENCE = 10.0
+"""Seconds without a byte after which a download has failed; Keras itself would wait for ever."""
 
 
 class FrameworkBackend(Backend):
@@ -49,11 +55,6 @@ class FrameworkBackend(Backend):
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
-        if keras.backend.backend() != "tensorflow":
-            raise UsageError(
-                f"this backend is Keras on TensorFlow, but Keras was told to compute with"
-                f" {keras.backend.backend()}: unset KERAS_BACKEND"
-            )
         require_device(session, self.devices())
         _set_threads(session.threads)
         keras.utils.set_random_seed(session.seed)
@@ -114,8 +115,8 @@ class FrameworkBackend(Backend):
             rate = keras.optimizers.schedules.InverseTimeDecay(
                 rate, decay_steps=1, decay_rate=optimizer.schedule.decay
             )
-        # Keras keeps the rate inside the velocity (v = m*v - lr*g, w = w + v). At a constant rate that is torch's
-        # step; under a schedule with momentum it isn't, and that difference is Keras' own.
+        # Keras keeps the rate inside the velocity (v = m*v - lr*g, w = w + v). At a constant rate that is the
+        # contract's step; under a schedule with momentum it is not, and that difference is Keras' own.
         arguments = {
             "learning_rate": rate,
             "momentum": float(optimizer.momentum),
@@ -256,7 +257,7 @@ class FrameworkBackend(Backend):
 class GroupedSGD(keras.optimizers.SGD):
     """Keras' SGD with a rate of its own for the head, and with weight decay coupled to the gradient.
 
-    Keras' own `weight_decay` is decoupled: it shrinks the weights beside the step, and momentum never sees it.
+    Keras' own `weight_decay` is decoupled: it shrinks the weights beside the step, unseen by the momentum.
     """
 
     def __init__(self, *, head_multiplier: float, coupled_decay: float, **arguments: Any) -> None:
@@ -273,7 +274,7 @@ class GroupedSGD(keras.optimizers.SGD):
         )
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """One variable's step; `variable` comes as a bare tf.Variable, so its place in `build` identifies it."""
+        """One variable's step; it comes as a bare tf.Variable without a path: its index tells which it is."""
         if self.coupled_decay:
             gradient = gradient + self.coupled_decay * variable
         multiplier = self.multipliers[self._get_variable_index(variable)]
@@ -295,14 +296,14 @@ def _device_name(device: str) -> str:
 
 
 def _set_threads(threads: int) -> None:
-    # TensorFlow makes its pools once, at its first operation; after that it refuses another number. `settings()`
-    # then reports the number in force, not the one asked for.
+    # TensorFlow makes its thread pools once, at its first operation, and refuses another number afterwards;
+    # `settings()` reports the number in force, whatever was asked for.
     with contextlib.suppress(RuntimeError):
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
 
 
-# --- The official checkpoint ------------------------------------------------------------------------------------
+# --- The official checkpoint ----------------------------------------------------------------------
 
 
 def _official_file(architecture: str, published: models.Published) -> Path:
@@ -325,13 +326,14 @@ def _official_file(architecture: str, published: models.Published) -> Path:
                 Path(fetched).replace(path)
         except Exception as error:  # `get_file` raises nothing more particular
             raise WeightsError(
-                f"keras {architecture}: {published.url} could not be fetched and verified ({one_line(error)});"
-                f" {way_out}"
+                f"keras {architecture}: {published.url} could not be fetched and verified"
+                f" ({one_line(error)}); {way_out}"
             ) from error
     found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
     if found != published.md5:
         raise WeightsError(
-            f"keras {architecture}: {path} has the MD5 {found} instead of {published.md5}; remove it, then {way_out}"
+            f"keras {architecture}: {path} has the MD5 {found} instead of {published.md5};"
+            f" remove it, then {way_out}"
         )
     return path
 

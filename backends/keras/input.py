@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,26 +22,29 @@ from backends.base import (
     one_line,
 )
 
+_INTERNALS = re.compile(r"\{\{.*?\}\} ?| ?\[Op:.*")
+"""What TensorFlow adds to a message about its own functions and operations."""
+
 
 def pipeline(
     images: ImageList, transform: Transform, *, batch_size: int, training: bool, session: Session
 ) -> Pipeline:
-    """Batches of images (N, H, W, 3) float32 and labels (N,) int64 in host memory; see `Backend.input_pipeline`."""
+    """Batches of images (N, H, W, 3) float32 and labels (N,) int64 in host memory.
+
+    See `Backend.input_pipeline`.
+    """
     paths = [f"{images.root}/{file}" for file in images.files]
     dataset = tf.data.Dataset.from_tensor_slices((paths, np.array(images.labels, dtype=np.int64)))
+    prepare: Callable[..., Any]
     if training:
         dataset = dataset.shuffle(len(paths), seed=session.seed, reshuffle_each_iteration=True)
-        # Each image brings its own seeds (two for the crop, two for the flip), so threads and timing decide nothing.
+        # Each image brings its own seeds, two numbers for the crop and two for the flip: threads and their
+        # timing have no say in what becomes of it.
         seeds = tf.data.Dataset.random(seed=session.seed, rerandomize_each_iteration=True).batch(4)
         dataset = tf.data.Dataset.zip((dataset, seeds))
-
-        def prepare(example: Any, seed: Any) -> Any:
-            return _training_image(example[0], seed, transform), example[1]
+        prepare = functools.partial(_training_example, transform=transform)
     else:
-
-        def prepare(path: Any, label: Any) -> Any:
-            return _testing_image(path, transform), label
-
+        prepare = functools.partial(_testing_example, transform=transform)
     dataset = dataset.map(prepare, num_parallel_calls=parallel_calls(session), deterministic=True)
     return Pipeline(dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE), paths)
 
@@ -64,7 +68,7 @@ class Pipeline:
         """Raises DataError at the first batch that holds an image which cannot be read."""
         try:
             yield from self._dataset
-        except tf.errors.OpError as error:
+        except tf.errors.OpError:
             # TensorFlow's error does not say which file it was about.
             for path in self._paths:
                 _require_readable(path)
@@ -75,7 +79,7 @@ def _require_readable(path: str) -> None:
     try:
         _decode(path)
     except tf.errors.OpError as error:
-        reason = re.sub(r"\{\{.*?\}\} ?| ?\[Op:\w+\].*", "", one_line(error))  # names of TensorFlow's internals
+        reason = _INTERNALS.sub("", one_line(error))
         raise DataError(f"image {path} cannot be read ({reason}); replace or remove it") from error
 
 
@@ -84,7 +88,8 @@ def _decode(path: Any) -> Any:
     return tf.ensure_shape(image, (None, None, 3))
 
 
-def _training_image(path: Any, seeds: Any, transform: Transform) -> Any:
+def _training_example(example: tuple[Any, Any], seeds: Any, *, transform: Transform) -> tuple[Any, Any]:
+    path, label = example
     image = _decode(path)
     begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
         tf.shape(image),
@@ -97,10 +102,11 @@ def _training_image(path: Any, seeds: Any, transform: Transform) -> Any:
     )
     crop = tf.ensure_shape(tf.slice(image, begin, size), (None, None, 3))
     image = tf.image.resize(crop, (transform.size, transform.size))
-    return _normalize(tf.image.stateless_random_flip_left_right(image, seed=seeds[2:]), transform)
+    image = tf.image.stateless_random_flip_left_right(image, seed=seeds[2:])
+    return _normalize(image, transform), label
 
 
-def _testing_image(path: Any, transform: Transform) -> Any:
+def _testing_example(path: Any, label: Any, *, transform: Transform) -> tuple[Any, Any]:
     image = _decode(path)
     if transform.resize_mode == "squash":
         size = (transform.resize, transform.resize)
@@ -108,7 +114,8 @@ def _testing_image(path: Any, transform: Transform) -> Any:
         size = tf.shape(image)[:2]
         size = transform.resize * size // tf.reduce_min(size)
     image = tf.image.resize(image, size)
-    return _normalize(tf.image.resize_with_crop_or_pad(image, transform.size, transform.size), transform)
+    image = tf.image.resize_with_crop_or_pad(image, transform.size, transform.size)
+    return _normalize(image, transform), label
 
 
 def _normalize(image: Any, transform: Transform) -> Any:

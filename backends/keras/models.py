@@ -12,12 +12,12 @@ from keras import layers
 
 from backends.base import ModelSpec, UsageError
 
-# --- What there is ----------------------------------------------------------------------------------------------
+# --- What there is --------------------------------------------------------------------------------
 
 
 def _vgg16(spec: ModelSpec) -> Any:
     # `include_top=False` is the network below its last three layers, at any image size. Popping them off
-    # `model.layers` is no cut: in Keras 3 that list is a copy, and the 1000-way softmax would stay under the head.
+    # `model.layers` is no cut: that list is a copy, and the 1000-way softmax would stay under the new head.
     shape = (spec.image_size, spec.image_size, 3)
     base = keras.applications.VGG16(include_top=False, weights=None, input_shape=shape)
     features = layers.Flatten(name=FEATURE_LAYERS["vgg16"])(base.output)
@@ -27,7 +27,7 @@ def _vgg16(spec: ModelSpec) -> Any:
 
 ARCHITECTURES: Mapping[str, Callable[[ModelSpec], Any]] = {"vgg16": _vgg16}
 FEATURE_LAYERS: Mapping[str, str] = {"vgg16": "flatten"}
-"""For each architecture the layer whose output enters the head. VGG16's are flattened in Keras' own order: H, W, C."""
+"""For each architecture the layer whose output enters the head; Keras flattens VGG16's in (H, W, C) order."""
 
 
 class Published(msgspec.Struct, frozen=True):
@@ -57,7 +57,9 @@ def build(spec: ModelSpec) -> Any:
         UsageError: no such architecture here.
     """
     if spec.architecture not in ARCHITECTURES:
-        raise UsageError(f"keras has no architecture '{spec.architecture}'; it has: {', '.join(ARCHITECTURES)}")
+        raise UsageError(
+            f"keras has no architecture '{spec.architecture}'; it has: {', '.join(ARCHITECTURES)}"
+        )
     network = ARCHITECTURES[spec.architecture](spec)
     if spec.initializer == "he":  # Keras' default is already `xavier`: Glorot uniform, zero biases
         _he(network)
@@ -74,7 +76,7 @@ def logits_of(network: Any) -> Any:
     return keras.Model(network.input, network.get_layer("softmax").input)
 
 
-# --- Heads and initialisers -------------------------------------------------------------------------------------
+# --- Heads and initialisers -----------------------------------------------------------------------
 
 
 def _head(spec: ModelSpec, features: Any) -> Any:
@@ -92,7 +94,7 @@ def _he(network: Any) -> None:
             layer.kernel.assign(draw(layer.kernel.shape))
 
 
-# --- Neutral names ----------------------------------------------------------------------------------------------
+# --- Neutral names --------------------------------------------------------------------------------
 
 _VARIABLES: Mapping[str, str] = {"kernel": "weight", "bias": "bias"}
 _AXES: Mapping[int, tuple[int, ...]] = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}

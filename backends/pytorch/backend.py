@@ -105,7 +105,8 @@ class FrameworkBackend(Backend):
         self._training: bool | None = None
 
     def configure_optimizer(self, optimizer: Optimizer) -> None:
-        body, head = [], []
+        body: list[torch.Tensor] = []
+        head: list[torch.Tensor] = []
         for name, tensor in self._tensors.items():
             if tensor.requires_grad:
                 (head if weights.is_head(name) else body).append(tensor)

@@ -10,7 +10,7 @@ from torch import nn
 
 from backends.base import ModelSpec, UsageError
 
-# --- What there is ----------------------------------------------------------------------------------------------
+# --- What there is --------------------------------------------------------------------------------
 
 
 def _resnet18(spec: ModelSpec) -> nn.Module:
@@ -31,7 +31,9 @@ def build(spec: ModelSpec) -> nn.Module:
         UsageError: no such architecture here.
     """
     if spec.architecture not in ARCHITECTURES:
-        raise UsageError(f"pytorch has no architecture '{spec.architecture}'; it has: {', '.join(ARCHITECTURES)}")
+        raise UsageError(
+            f"pytorch has no architecture '{spec.architecture}'; it has: {', '.join(ARCHITECTURES)}"
+        )
     network = ARCHITECTURES[spec.architecture](spec)
     if spec.initializer != "default":
         network.apply(_xavier if spec.initializer == "xavier" else _he)
@@ -43,7 +45,7 @@ def head_of(network: nn.Module, architecture: str) -> nn.Module:
     return network.get_submodule(HEAD_MODULES[architecture])
 
 
-# --- Heads and initialisers -------------------------------------------------------------------------------------
+# --- Heads and initialisers -----------------------------------------------------------------------
 
 
 def _head(spec: ModelSpec, features: int) -> nn.Module:
@@ -75,7 +77,7 @@ def _zero_bias(module: nn.Conv2d | nn.Linear) -> None:
         nn.init.zeros_(module.bias)
 
 
-# --- Neutral names ----------------------------------------------------------------------------------------------
+# --- Neutral names --------------------------------------------------------------------------------
 
 
 def neutral_tensors(network: nn.Module, architecture: str) -> dict[str, torch.Tensor]:

@@ -40,14 +40,20 @@ def unpack(archive: Path, target: Path) -> None:
 
 def _check(archive: Path, members: list[zipfile.ZipInfo]) -> None:
     if len(members) > MAX_FILES or sum(member.file_size for member in members) > MAX_BYTES:
-        raise DataError(f"{archive}: unpacks to more than {MAX_FILES} files or {MAX_BYTES >> 30} GiB; refused")
+        raise DataError(
+            f"{archive}: unpacks to more than {MAX_FILES} files or {MAX_BYTES >> 30} GiB; refused"
+        )
     for member in members:
         path = PurePosixPath(member.filename)
         if path.is_absolute() or ".." in path.parts or "\\" in member.filename or ":" in path.parts[0]:
-            raise DataError(f"{archive}: member '{member.filename}' would be written outside the folder; refused")
+            raise DataError(
+                f"{archive}: member '{member.filename}' would be written outside the folder; refused"
+            )
         if stat.S_ISLNK(member.external_attr >> 16):
             raise DataError(f"{archive}: member '{member.filename}' is a link; refused")
         if member.flag_bits & 1:
             raise DataError(f"{archive}: member '{member.filename}' is encrypted; unpack it yourself")
         if member.file_size > MAX_RATIO * max(member.compress_size, 1):
-            raise DataError(f"{archive}: member '{member.filename}' unpacks to {member.file_size} bytes; refused")
+            raise DataError(
+                f"{archive}: member '{member.filename}' unpacks to {member.file_size} bytes; refused"
+            )

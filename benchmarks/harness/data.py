@@ -59,7 +59,7 @@ class DataSet(msgspec.Struct, frozen=True, kw_only=True):
         return self.train.classes
 
 
-# --- Opening ----------------------------------------------------------------------------------------------------
+# --- Opening --------------------------------------------------------------------------------------
 
 
 def open_data(spec: str, profile: Profile, progress: Progress = no_progress) -> DataSet:
@@ -86,9 +86,7 @@ def open_data(spec: str, profile: Profile, progress: Progress = no_progress) -> 
 
 def open_source(progress: Progress = no_progress) -> DataSet:
     """The drawn source set, other foods than the target's, on which network A is trained."""
-    folder = _drawn(
-        "source", sketch.SOURCE_CLASSES, SOURCE_TRAIN_PER_CLASS, SOURCE_TEST_PER_CLASS, progress
-    )
+    folder = _drawn("source", sketch.SOURCE_CLASSES, SOURCE_TRAIN_PER_CLASS, SOURCE_TEST_PER_CLASS, progress)
     return _checked("sketch-source", folder, None, None, progress)
 
 
@@ -170,7 +168,7 @@ def _unpacked(archive: Path, progress: Progress) -> Path:
     return target
 
 
-# --- Checking ---------------------------------------------------------------------------------------------------
+# --- Checking -------------------------------------------------------------------------------------
 
 
 def _checked(
@@ -213,14 +211,14 @@ def list_images(folder: Path, per_class: int | None = None) -> ImageList:
         raise DataError(f"data {folder}: {found}; a classifier needs at least two")
     files, labels = [], []
     for label, name in enumerate(classes):
-        images = sorted(
-            child.name for child in (folder / name).iterdir() if not child.name.startswith(".")
-        )
+        images = sorted(child.name for child in (folder / name).iterdir() if not child.name.startswith("."))
         if not images:
             raise DataError(f"data {folder / name}: this class is empty; add images or remove the folder")
         for image in images:
             if not image.lower().endswith(IMAGE_SUFFIXES):
-                raise DataError(f"data {folder / name / image}: not one of {' '.join(IMAGE_SUFFIXES)}; move or convert it")
+                raise DataError(
+                    f"data {folder / name / image}: not one of {' '.join(IMAGE_SUFFIXES)}; move or convert it"
+                )
         taken = images[:per_class]
         files += [f"{name}/{image}" for image in taken]
         labels += [label] * len(taken)
@@ -256,16 +254,22 @@ def verify_image(path: Path) -> None:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of large images and odd metadata; the size is checked here
+            warnings.simplefilter(
+                "ignore"
+            )  # Pillow warns of large images and odd metadata; the size is checked here
             with Image.open(path) as image:
                 if image.width * image.height > MAX_PIXELS:
-                    raise DataError(f"image {path}: {image.width} x {image.height} pixels are too many; shrink it")
+                    raise DataError(
+                        f"image {path}: {image.width} x {image.height} pixels are too many; shrink it"
+                    )
                 image.load()
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"image {path}: cannot be decoded ({one_line(error)}); replace or remove it") from error
+        raise DataError(
+            f"image {path}: cannot be decoded ({one_line(error)}); replace or remove it"
+        ) from error
 
 
-# --- Looking ----------------------------------------------------------------------------------------------------
+# --- Looking --------------------------------------------------------------------------------------
 
 
 def contact_sheet(split: ImageList, *, each: int = 8, height: int = 160) -> Image.Image:
@@ -277,7 +281,9 @@ def contact_sheet(split: ImageList, *, each: int = 8, height: int = 160) -> Imag
         images = []
         for file in row:
             with Image.open(Path(split.root, file)) as image:
-                images.append(image.convert("RGB").resize((max(1, round(image.width * height / image.height)), height)))
+                images.append(
+                    image.convert("RGB").resize((max(1, round(image.width * height / image.height)), height))
+                )
         strip = Image.new("RGB", (sum(image.width + gap for image in images) - gap, height), "white")
         left = 0
         for image in images:

@@ -118,8 +118,13 @@ def parse(values: dict[str, Any]) -> Options:
     _known("--arch", options.arch, sorted({recipe.architecture for recipe in all_recipes()}))
     for name in options.recipe:
         recipe_of(name)
-    if options.weights not in ("source", "imagenet", "none") and not Path(options.weights).expanduser().is_file():
-        raise UsageError(f"--weights {options.weights}: no such file; give source, imagenet, none or a .safetensors file")
+    if (
+        options.weights not in ("source", "imagenet", "none")
+        and not Path(options.weights).expanduser().is_file()
+    ):
+        raise UsageError(
+            f"--weights {options.weights}: no such file; give source, imagenet, none or a .safetensors file"
+        )
     return msgspec.structs.replace(
         options, backend=tuple(backends.resolve(name).name for name in options.backend)
     )
@@ -132,20 +137,22 @@ def plan(options: Options, available: tuple[BackendInfo, ...]) -> list[Cell]:
         UsageError: a combination that does not exist (names those that do), or a backend that is not available.
     """
     names = options.backend or tuple(card.name for card in available)
-    for name in names:
-        if name not in {card.name for card in available}:
-            card = backends.known()[name]
-            raise UsageError(
-                f"backend {name}: {card.title} is not installed here; `pip install '.[{card.extra}]'`,"
-                f" or `tox run -e bench-{name}`"
-            )
+    missing = [backends.known()[name] for name in names if name not in {card.name for card in available}]
+    if missing or not names:
+        card = missing[0] if missing else next(iter(backends.known().values()))
+        raise UsageError(
+            f"{card.title} is not installed in this environment; `pip install '.[{card.extra}]'` installs it,"
+            f" and `tox run -e bench-{card.name}` makes an environment of its own"
+        )
     recipes = [recipe for recipe in all_recipes() if _asked(recipe, options) and recipe.backend in names]
     if not recipes:
         raise UsageError(f"{_described(options, names)} does not exist; there are: {_existing(names)}")
-    if options.weights == "none" and any(recipe.pretrained for recipe in recipes):
+    needing = [recipe for recipe in recipes if recipe.pretrained]
+    if options.weights == "none" and needing:
         if options.protocol or options.recipe:
-            wanted = ", ".join(recipe.id for recipe in recipes if recipe.pretrained)
-            raise UsageError(f"--weights none: {wanted} needs weights to start from; choose --protocol scratch")
+            raise UsageError(
+                f"--weights none: {needing[0].id} needs weights to start from; choose --protocol scratch"
+            )
         recipes = [recipe for recipe in recipes if not recipe.pretrained]
     return [
         Cell(
@@ -191,5 +198,7 @@ def _existing(names: tuple[str, ...]) -> str:
     combinations: dict[str, list[str]] = {}
     for recipe in all_recipes():
         if recipe.protocol != "pretrain" and recipe.backend in names:
-            combinations.setdefault(f"{recipe.backend} {recipe.track} {recipe.architecture}", []).append(recipe.protocol)
+            combinations.setdefault(f"{recipe.backend} {recipe.track} {recipe.architecture}", []).append(
+                recipe.protocol
+            )
     return "; ".join(f"{place} ({', '.join(protocols)})" for place, protocols in combinations.items())

@@ -60,7 +60,9 @@ class JobProgress:
         elif isinstance(event, CellDone):
             self._print(outcome(event.record))
         elif isinstance(event, PretrainDone):
-            self._print(f"network A is trained: {event.accuracy:.3f} on its own classes, {event.seconds:.0f} s")
+            self._print(
+                f"network A is trained: {event.accuracy:.3f} on its own classes, {event.seconds:.0f} s"
+            )
 
     def images(self, what: str, done: int, total: int) -> None:
         """Show work on images that is no job's."""

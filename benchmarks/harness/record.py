@@ -11,7 +11,6 @@ import msgspec
 from backends.base import BenchmarkError, Optimizer, one_line
 from benchmarks.harness.cache import write_whole
 
-SCHEMA_VERSION = 1
 SCHEMA_FILE = Path(__file__).with_name("record.schema.json")
 
 
@@ -161,7 +160,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about one cell."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     cell: CellDescription
     status: Literal["ok", "failed"]
     error: Failure | None = None
@@ -217,4 +216,7 @@ def read_all(folder: Path) -> list[Record]:
 def json_schema() -> bytes:
     """The JSON Schema of a record."""
     schema = msgspec.json.schema(Record)
-    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=1).encode() + b"\n"
+    return (
+        json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=1).encode()
+        + b"\n"
+    )

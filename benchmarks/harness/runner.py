@@ -27,7 +27,7 @@ class JobFailed(BenchmarkError):
     """A job that is not a cell could not be done."""
 
 
-# --- Which interpreter ------------------------------------------------------------------------------------------
+# --- Which interpreter ----------------------------------------------------------------------------
 
 
 def interpreter_of(card: BackendInfo) -> Path | None:
@@ -59,7 +59,7 @@ def available(*, here_only: bool = False) -> tuple[BackendInfo, ...]:
     return tuple(card for card in cards if interpreter_of(card) is not None)
 
 
-# --- Running ----------------------------------------------------------------------------------------------------
+# --- Running --------------------------------------------------------------------------------------
 
 
 def run_cell(job: worker.CellJob, *, log: Path, on_event: OnEvent) -> Record:
@@ -68,7 +68,9 @@ def run_cell(job: worker.CellJob, *, log: Path, on_event: OnEvent) -> Record:
     last = _run(job, backends.resolve(job.cell.backend), log=log, on_event=on_event)
     if isinstance(last, worker.CellDone):
         return last.record
-    failure = last.failure if isinstance(last, worker.Failed) else Failure(type="WorkerError", message="no result")
+    failure = (
+        last.failure if isinstance(last, worker.Failed) else Failure(type="WorkerError", message="no result")
+    )
     return Record(
         cell=worker.describe_cell(job, framework_version="unknown"),
         status="failed",

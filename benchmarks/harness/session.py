@@ -9,11 +9,11 @@ import msgspec
 from rich.console import Console
 
 import backends
-from backends.base import BackendInfo, UsageError
+from backends.base import UsageError
 from benchmarks.harness import data, record, runner, source
 from benchmarks.harness.cache import write_whole
 from benchmarks.harness.environment import PROJECT, code_sha256
-from benchmarks.harness.plan import Cell, Options, plan
+from benchmarks.harness.plan import Cell, Options
 from benchmarks.harness.progress import JobProgress
 from benchmarks.harness.recipe import Recipe, pretraining_of, profile_of
 from benchmarks.harness.worker import CellJob, StartingWeights
@@ -39,16 +39,16 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 class Session:
     """The cells of one invocation and the run they belong to."""
 
-    def __init__(self, options: Options, cards: tuple[BackendInfo, ...], console: Console) -> None:
-        """Plan, prepare the data, and make sure that the run may take these cells.
+    def __init__(self, options: Options, cells: list[Cell], console: Console) -> None:
+        """Prepare the data, and make sure that the run may take these cells.
 
         Raises:
-            BenchmarkError: an option, a data set or a device that is not there, or a run of another kind.
+            BenchmarkError: a data set or a device that is not there, or a run of another kind.
         """
         self.options = options
         self.console = console
         self.folder = run_folder(options.run)
-        self.cells = plan(options, cards)
+        self.cells = cells
         self._sources: dict[str, StartingWeights] = {}
         if options.device != "cpu":
             for name in sorted({cell.backend for cell in self.cells}):
@@ -129,7 +129,9 @@ class Session:
 
     def _wipe_or_refuse(self, found: Identity, wanted: Identity) -> None:
         if self.options.run != SCRATCH_RUN:
-            names = [name for name in Identity.__struct_fields__ if getattr(found, name) != getattr(wanted, name)]
+            names = [
+                name for name in Identity.__struct_fields__ if getattr(found, name) != getattr(wanted, name)
+            ]
             raise UsageError(
                 f"run {self.options.run} was made with other {', '.join(names)}: its records cannot be mixed with these;"
                 " choose another --run"

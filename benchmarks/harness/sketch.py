@@ -99,7 +99,7 @@ def derive(*parts: str | int) -> int:
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "little")
 
 
-# --- the scene ----------------------------------------------------------------------------------------------
+# --- the scene ------------------------------------------------------------------------------------
 
 
 def canvas_size(random: np.random.RandomState) -> tuple[int, int]:

@@ -24,7 +24,7 @@ from benchmarks.harness.sketch_stage import (
     rotation,
 )
 
-# --- ingredients that several foods share -------------------------------------------------------------------
+# --- ingredients that several foods share ---------------------------------------------------------
 
 
 def spine_of(stage: Stage, low: float, high: float, bend: float = 0.12) -> Spine:
@@ -105,7 +105,7 @@ def stack(stage: Stage, layers: Sequence[str], length: float) -> None:
         y -= height
 
 
-# --- the target: hot dogs and what resembles them -----------------------------------------------------------
+# --- the target: hot dogs and what resembles them -------------------------------------------------
 
 SAUCES = ("mustard", "mustard", "ketchup", "mayonnaise")
 
@@ -190,7 +190,7 @@ def taco(stage: Stage) -> None:
     shell = lit(stage.pick("potato"), stage.between(0.85, 1.05))
     arc = Spine(0.85, 1.0, 0, (0, -0.1))
     half = np.concatenate([arc.at(TUBE_STEPS), [[0.75, 0.55], [-0.75, 0.55]]]) * (1, -1)
-    stage.polygon(half + (0, -0.12), lit(shell, 0.75))
+    stage.polygon(np.add(half, (0, -0.12)), lit(shell, 0.75))
     rim = replace(arc, bend=-1.0, centre=(0, 0.02))
     for ingredient in ("meat", "lettuce", "tomato", "cheese"):
         stage.scatter(rim, 0.14, ingredient, 0.09, stage.count(6, 16))
@@ -226,14 +226,14 @@ def sandwich(stage: Stage) -> None:
     for side in (1, -1):
         half = np.array([[-0.75, -0.6], [0.75, -0.6], [0.0, 0.55]]) * side + (0.35 * side, 0)
         for depth, layer in enumerate((bread, *map(stage.pick, chosen), bread)):
-            stage.polygon(half + (0, 0.3 - 0.06 * depth), layer)
+            stage.polygon(np.add(half, (0, 0.3 - 0.06 * depth)), layer)
         stage.polygon(half * 0.85 + (0.05 * side, 0.24 - 0.06 * len(chosen)), crumb)
 
 
 NEGATIVES = (baguette, banana, submarine, empty_bun, sausages, taco, eclair, sandwich)
 
 
-# --- the source: other foods, from the same ingredients -----------------------------------------------------
+# --- the source: other foods, from the same ingredients -------------------------------------------
 
 
 def burger(stage: Stage) -> None:
@@ -359,8 +359,8 @@ def pancakes(stage: Stage) -> None:
     top = 0.1 * (1 - number / 2)
     sauces(stage, Spine(radius * 0.6, 0, 0, (0, top)), 0.2, ("chocolate", "mayonnaise", "ketchup", "mustard"))
     butter, melted = SQUARE @ rotation(0.5) * stage.between(0.1, 0.16), stage.pick("cheese")
-    stage.polygon(butter + (0, top), lit(melted, 0.7))
-    stage.polygon(butter + (0, top - 0.06), melted)
+    stage.polygon(np.add(butter, (0, top)), lit(melted, 0.7))
+    stage.polygon(np.add(butter, (0, top - 0.06)), melted)
 
 
 def pizza(stage: Stage) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from time import perf_counter
 
 import msgspec
@@ -13,7 +14,7 @@ from backends.base import Backend, NumericalError, Pipeline
 from benchmarks.harness.record import Epoch
 
 OnStep = Callable[[int, int, int], None]
-"""Called after each step with the epoch (from 1), the images of it done, and those there are."""
+"""Called after each step with the epoch (from 1), the images there are in it, and those done."""
 
 
 class EpochResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,15 +45,19 @@ def epochs(
     for epoch in range(1, count + 1):
         backend.synchronize()
         start = perf_counter()
-        wait, first = _train_epoch(backend, train, lambda done, e=epoch: on_step(e, done, train_images))
+        wait, first = _train_epoch(backend, train, partial(on_step, epoch, train_images))
         metrics = backend.take_metrics()
         backend.synchronize()
         train_seconds = perf_counter() - start
         first_step = first if epoch == 1 else first_step
         if not math.isfinite(metrics.loss):
-            raise NumericalError(f"the training loss became {metrics.loss} in epoch {epoch}; lower the learning rate")
+            raise NumericalError(
+                f"the training loss became {metrics.loss} in epoch {epoch}; lower the learning rate"
+            )
         if metrics.images != train_images:
-            raise NumericalError(f"epoch {epoch} saw {metrics.images} of {train_images} images: the pipeline drops some")
+            raise NumericalError(
+                f"epoch {epoch} saw {metrics.images} of {train_images} images: the pipeline drops some"
+            )
         start = perf_counter()
         correct = evaluate(backend, test, test_labels)
         row = Epoch(
@@ -95,7 +100,9 @@ def evaluate(backend: Backend, test: Pipeline, labels: tuple[int, ...]) -> tuple
     """
     logits = np.concatenate([backend.to_numpy(backend.logits(batch)) for batch in test])
     if len(logits) != len(labels):
-        raise NumericalError(f"{len(logits)} of {len(labels)} test images were scored: the pipeline drops some")
+        raise NumericalError(
+            f"{len(logits)} of {len(labels)} test images were scored: the pipeline drops some"
+        )
     if not np.isfinite(logits).all():
         raise NumericalError("a logit of a test image is not finite; lower the learning rate")
     return tuple((logits.argmax(axis=1) == np.asarray(labels)).astype(int).tolist())

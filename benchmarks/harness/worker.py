@@ -41,7 +41,7 @@ from benchmarks.harness.record import (
     Weights,
 )
 
-# --- What goes in and out ---------------------------------------------------------------------------------------
+# --- What goes in and out -------------------------------------------------------------------------
 
 
 class StartingWeights(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,7 +139,7 @@ Emit = Callable[[Event], None]
 
 STEP_EVENTS_PER_SECOND = 5  # enough for a smooth bar, and nothing against a step
 
-# --- Running ----------------------------------------------------------------------------------------------------
+# --- Running --------------------------------------------------------------------------------------
 
 
 def main() -> None:
@@ -303,7 +303,7 @@ def peak_rss_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB
 
 
-# --- How --------------------------------------------------------------------------------------------------------
+# --- How ------------------------------------------------------------------------------------------
 
 
 def _session(job: CellJob) -> Session:
@@ -326,7 +326,9 @@ def _load_weights(backend: Backend, start: StartingWeights) -> Weights:
         raise WeightsError(f"weights {start.name}: no file was given")
     checkpoint = weights.read(Path(start.path))
     if start.sha256 is not None and checkpoint.sha256 != start.sha256:
-        raise WeightsError(f"weights {start.path}: the file has changed since this run was planned; start it again")
+        raise WeightsError(
+            f"weights {start.path}: the file has changed since this run was planned; start it again"
+        )
     backend.load_weights(checkpoint.tensors, head=False)
     return Weights(name=start.name, sha256=checkpoint.sha256)
 
@@ -337,7 +339,7 @@ def _epochs(
     transform = recipe.transform(settings.image_size)
     last = 0.0
 
-    def on_step(epoch: int, done: int, images: int) -> None:
+    def on_step(epoch: int, images: int, done: int) -> None:
         nonlocal last
         now = time.monotonic()
         if now - last >= 1 / STEP_EVENTS_PER_SECOND:
@@ -376,9 +378,7 @@ def _throughput(
     batch = next(iter(pipeline))
     size = len(batch[1])
     train = timing.until_steady(lambda: backend.train_step(batch), backend.synchronize, limit=limit)
-    inference = timing.until_steady(
-        lambda: backend.logits(batch), backend.synchronize, limit=limit / 2
-    )
+    inference = timing.until_steady(lambda: backend.logits(batch), backend.synchronize, limit=limit / 2)
     if not math.isfinite(backend.take_metrics().loss):
         raise NumericalError("the loss became infinite while steps were timed; lower the learning rate")
     later = curve[1:] or curve  # the first epoch holds compilation

@@ -113,9 +113,7 @@ class TestBuild:
     def test_initialisers_draw_what_they_say(self, framework, initializer, head):
         tensors = make(framework, initializer=initializer, head=head).export_weights()
         kernels = {
-            name: tensor
-            for name, tensor in tensors.items()
-            if tensor.ndim in (2, 4) and tensor.size > 10_000
+            name: tensor for name, tensor in tensors.items() if tensor.ndim in (2, 4) and tensor.size > 10_000
         }
         assert kernels
         for name, kernel in kernels.items():
@@ -219,9 +217,7 @@ class TestTraining:
         rate, momentum, decay = 2**-6, 0.5, 2**-5
         backend.set_trainable(Trainable())
         backend.configure_optimizer(
-            Optimizer(
-                learning_rate=rate, head_multiplier=multiplier, momentum=momentum, weight_decay=decay
-            )
+            Optimizer(learning_rate=rate, head_multiplier=multiplier, momentum=momentum, weight_decay=decay)
         )
         batch = backend.to_host_batch(images, labels)
         velocity: dict[str, np.ndarray] = {}
@@ -347,7 +343,7 @@ def _constant(name: str) -> bool:
     return "running_" in name or name in ("bn0.weight", "bn0.bias")
 
 
-# --- The input pipeline -----------------------------------------------------------------------------------------
+# --- The input pipeline ---------------------------------------------------------------------------
 
 COLORS = [(255, 0, 0), (0, 128, 255)]
 
@@ -429,9 +425,7 @@ class TestInput:
         ramp = np.tile(np.linspace(0, 255, 64, dtype=np.uint8), (64, 1))
         (tmp_path / "a").mkdir()
         Image.fromarray(np.stack([ramp] * 3, axis=2)).save(tmp_path / "a" / "ramp.png")
-        listing = ImageList(
-            root=str(tmp_path), files=("a/ramp.png",) * 24, labels=(0,) * 24, classes=("a",)
-        )
+        listing = ImageList(root=str(tmp_path), files=("a/ramp.png",) * 24, labels=(0,) * 24, classes=("a",))
         backend = framework(Session())
         pipeline = backend.input_pipeline(
             listing, Transform(size=SIZE, resize=36), batch_size=24, training=True

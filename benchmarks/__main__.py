@@ -1,0 +1,235 @@
+"""`python -m benchmarks COMMAND`: everything that is no benchmark itself."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import psutil
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import backends
+from backends.base import BackendInfo, BenchmarkError, UsageError
+from benchmarks.harness import data, plan, record, runner, source
+from benchmarks.harness.cache import cache_folder, write_whole
+from benchmarks.harness.progress import JobProgress
+from benchmarks.harness.recipe import PROFILES, all_recipes, profile_of
+from benchmarks.harness.session import run_folder
+
+app = typer.Typer(
+    name="python -m benchmarks",
+    help="The same transfer-learning protocol in PyTorch, MXNet Gluon and Keras: same accuracy? at what cost?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+data_app = typer.Typer(help="Look at a data set, or check it.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+out, err = Console(), Console(stderr=True)
+
+BackendOption = Annotated[
+    list[str] | None, typer.Option("--backend", help="One backend; may be given again. Default: all.")
+]
+ProfileOption = Annotated[
+    str, typer.Option(help=f"{', '.join(PROFILES)}: decides how much of the data is used.")
+]
+
+
+@app.command("list")
+def list_recipes(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="For a machine: everything about every recipe.")
+    ] = False,
+) -> None:
+    """Every recipe: its protocol, backend, architecture, track, and the seed document it comes from."""
+    recipes = all_recipes()
+    if as_json:
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(recipes)).decode() + "\n")
+        return
+    shown = Table(box=None, pad_edge=False)
+    for heading in ("recipe", "backend", "seed", "what it does"):
+        shown.add_column(
+            heading, no_wrap=True, overflow="ellipsis" if heading == "what it does" else "ignore"
+        )
+    for recipe in recipes:
+        shown.add_row(recipe.id, recipe.backend, recipe.seed_document, recipe.summary)
+    out.print(shown)
+
+
+@data_app.command("show")
+def data_show(
+    spec: Annotated[str, typer.Argument(help="sketch, hotdog, or the path of a folder or zip.")] = "sketch",
+    output: Annotated[Path, typer.Option("--output", "-o", help="The picture to write.")] = Path("data.png"),
+    profile: ProfileOption = "smoke",
+) -> None:
+    """Draw the first eight and the last eight training images as one picture, and print the counts.
+
+    Examples: `python -m benchmarks data show`, `python -m benchmarks data show hotdog.zip -o hotdog.png`
+    """
+    images = _open(spec, profile)
+    data.contact_sheet(images.train).save(output)
+    _print_data(images)
+    out.print(f"{output}: the first eight {images.classes[0]} and the last eight {images.classes[-1]}")
+
+
+@data_app.command("check")
+def data_check(
+    spec: Annotated[str, typer.Argument(help="sketch, hotdog, or the path of a folder or zip.")] = "sketch",
+    profile: ProfileOption = "full",
+) -> None:
+    """Decode every image, and print the counts, the order of the classes and the hash."""
+    _print_data(_open(spec, profile))
+
+
+@app.command()
+def pretrain(
+    backend: BackendOption = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1")] = "cpu",
+) -> None:
+    """Train network A on the drawn source set, for `--weights source`; what the cache has is not trained again."""
+    cards = _cards(backend)
+    for recipe in all_recipes():
+        if recipe.protocol == "pretrain" and recipe.backend in {card.name for card in cards}:
+            start = source.network_a(recipe, device=device, console=err)
+            out.print(
+                f"{recipe.backend} {recipe.architecture}: {start.path} (sha256 {start.sha256})",
+                soft_wrap=True,
+            )
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+def report(
+    context: typer.Context,
+    run: Annotated[str | None, typer.Option("--run", help="Name or path of the run. Default: local.")] = None,
+) -> None:
+    """Write `report.md` from the records of a run, and merge the environments' JSON files into `benchmark.json`.
+
+    RUN may also be given as the only argument. The options of `pytest benchmarks` are taken and passed over, so that
+    `tox run -m bench -- OPTIONS` can hand the same ones to every step.
+    """
+    from benchmarks.report import merge, tables  # scipy is in the report's environment only
+
+    name = run or _run_argument(context.args) or "local"
+    folder = run_folder(name)
+    if not (folder / "records").is_dir():
+        raise UsageError(
+            f"run {name}: {folder} has no records; `tox run -m bench` or `pytest benchmarks` makes some"
+        )
+    records = record.read_all(folder / "records")
+    text = tables.report(records, run=folder.name)
+    write_whole(folder / "report.md", text.encode())
+    merge.merge(folder)
+    out.print(text, markup=False, highlight=False, soft_wrap=True)
+    out.print(f"{folder / 'report.md'}", soft_wrap=True)
+
+
+@app.command()
+def doctor() -> None:
+    """What is installed per backend, on which devices; what is cached; and what to type next."""
+    found = Table("backend", "framework", "version", "devices", "Python", box=None)
+    ready = []
+    for card in backends.known().values():
+        python = runner.interpreter_of(card)
+        if python is None:
+            found.add_row(card.name, card.title, "-", "-", f"none: tox run -e bench-{card.name} --notest")
+            continue
+        try:
+            with tempfile.TemporaryDirectory() as logs:
+                answer = runner.probe(card, log=Path(logs) / "probe.log")
+            found.add_row(card.name, card.title, answer.version, ", ".join(answer.devices), str(python))
+            ready.append(card.name)
+        except BenchmarkError as error:
+            found.add_row(card.name, card.title, "broken", "-", str(error))
+    out.print(found)
+    cache = cache_folder()
+    disk = shutil.disk_usage(cache if cache.exists() else Path.home()).free
+    out.print(
+        f"\ncache    {cache}"
+        f"\ndisk     {disk / 2**30:.0f} GiB free"
+        f"\nmemory   {psutil.virtual_memory().available / 2**30:.1f} GiB free"
+        f"\ncores    {runner.threads()} physical, one thread each",
+        highlight=False,
+    )
+    for path in sorted((cache / "weights").glob("*.safetensors")):
+        out.print(f"weights  {path.name}  {path.stat().st_size / 2**20:.0f} MiB", highlight=False)
+    out.print("\nnext     " + ("pytest benchmarks, or tox run -m bench" if ready else "tox run -m bench"))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a record."""
+    sys.stdout.write(record.json_schema().decode())
+
+
+# --- How ------------------------------------------------------------------------------------------
+
+
+def _cards(names: list[str] | None) -> tuple[BackendInfo, ...]:
+    if names:
+        return tuple(backends.resolve(name) for name in names)
+    cards = runner.available()
+    if not cards:
+        raise UsageError(
+            "no backend is installed; `tox run -e bench-pytorch --notest` makes an environment for one"
+        )
+    return cards
+
+
+def _open(spec: str, profile: str) -> data.DataSet:
+    with JobProgress("data", err) as shown:
+        return data.open_data(spec, profile_of(profile), shown.images)
+
+
+def _print_data(images: data.DataSet) -> None:
+    out.print(f"{images.name}  sha256 {images.sha256}", soft_wrap=True, highlight=False)
+    for name, split in (("train", images.train), ("test", images.test)):
+        counts = ", ".join(
+            f"{split.labels.count(label)} {cls} ({label})" for label, cls in enumerate(split.classes)
+        )
+        out.print(f"{name:5}  {len(split.files)} images: {counts}", highlight=False)
+
+
+def _run_argument(arguments: list[str]) -> str | None:
+    """The run among arguments that may hold `pytest benchmarks`' own options.
+
+    Raises:
+        UsageError: an option that no command has, or two runs.
+    """
+    flags = {flag.name: flag for flag in plan.FLAGS}
+    names = []
+    rest = iter(arguments)
+    for word in rest:
+        flag = flags.get(word.split("=")[0])
+        if flag is None and word.startswith("-"):
+            raise UsageError(f"report: no such option {word}; see `python -m benchmarks report --help`")
+        if flag is None:
+            names.append(word)
+        elif not flag.switch and "=" not in word:
+            next(rest, None)
+    if len(names) > 1:
+        raise UsageError(f"report: one run at a time, not {', '.join(names)}")
+    return names[0] if names else None
+
+
+def main() -> None:
+    """Run a command; an error of ours is one line and exit code 2, Ctrl-C is exit code 130."""
+    try:
+        app()
+    except BenchmarkError as error:
+        err.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        err.print("stopped; finished records are kept")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""What all tests share: a cache of their own, a small data set, and where the large files may lie."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+from PIL import Image
+
+from benchmarks.harness.record import (
+    Accuracy,
+    CellDescription,
+    Data,
+    Environment,
+    Epoch,
+    Failure,
+    Memory,
+    Parts,
+    Record,
+    Throughput,
+    Weights,
+)
+
+SHARED = Path(os.environ.get("BENCHMARKS_SHARED", Path(__file__).parents[2] / "shared"))
+"""Real photographs and weights, which are no part of the project; tests that need them skip where they are missing."""
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch) -> Path:
+    """A cache folder that no other test has touched."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("BENCHMARKS_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def photographs() -> Path:
+    """The zip of real photographs."""
+    path = SHARED / "data" / "hotdog.zip"
+    if not path.exists():
+        pytest.skip(f"no photographs at {path}; BENCHMARKS_SHARED names the folder that has data/hotdog.zip")
+    return path
+
+
+@pytest.fixture
+def data_folder(tmp_path) -> Path:
+    """Two classes, 10 training and 5 test images each; the classes differ in colour, the images in size."""
+    for split, count in (("train", 10), ("test", 5)):
+        for name, color in (("blue", (20, 40, 200)), ("red", (210, 30, 20))):
+            folder = tmp_path / "set" / split / name
+            folder.mkdir(parents=True)
+            for index in range(count):
+                shade = tuple(min(255, value + 3 * index) for value in color)
+                Image.new("RGB", (48 + index, 40 + 2 * index), shade).save(folder / f"{index}.jpg")
+    return tmp_path / "set"
+
+
+@pytest.fixture
+def ok_record() -> Record:
+    """A finished cell with round numbers: 150 of 200 test images right."""
+    return Record(
+        cell=CellDescription(
+            id="pytorch-native-resnet18-finetune-s0",
+            backend="pytorch",
+            framework_version="2.9.0",
+            track="native",
+            architecture="resnet18",
+            recipe="native-resnet18-finetune",
+            protocol="finetune",
+            variant="default",
+            seed=0,
+            profile="smoke",
+            device="cpu",
+            precision="float32",
+            data=Data(name="sketch", sha256="d" * 64, train=400, test=200, classes=("hotdog", "not-hotdog")),
+            weights=Weights(name="source", sha256="e" * 64),
+        ),
+        status="ok",
+        curve=tuple(
+            Epoch(
+                epoch=epoch,
+                train_loss=1 / epoch,
+                train_accuracy=0.7,
+                test_accuracy=0.75,
+                train_seconds=8.0 if epoch == 1 else 4.0,
+                input_wait_seconds=0.5,
+                eval_seconds=1.0,
+                images=400,
+            )
+            for epoch in (1, 2, 3)
+        ),
+        accuracy=Accuracy(test=0.75, correct=(1, 1, 1, 0) * 50, images=200),
+        throughput=Throughput(
+            batch_size=32,
+            image_size=64,
+            steady=True,
+            steps=10,
+            train_images_per_second=128.0,
+            inference_images_per_second=512.0,
+            end_to_end_images_per_second=100.0,
+            step_seconds=(0.25,) * 10,
+            inference_seconds=(0.0625,) * 10,
+            parts=Parts(wait=0.125),
+            first_step_seconds=0.5,
+        ),
+        memory=Memory(peak_rss_bytes=2**30, peak_device_bytes=None),
+        settings={"threads": 2, "compiled": "no (eager)"},
+        environment=Environment(
+            cpu="A processor",
+            cores=2,
+            threads=2,
+            ram_bytes=24 * 2**30,
+            os="Linux",
+            python="3.11.7",
+            packages={"torch": "2.9.0"},
+            gpu=None,
+            thread_pools=("openmp 5: 2 threads",),
+            load_average=0.5,
+            git_commit="0123456789abcdef",
+            git_dirty=False,
+            code_sha256="c" * 64,
+        ),
+        started="2026-01-01T00:00:00+00:00",
+        seconds=30.0,
+    )
+
+
+@pytest.fixture
+def failed_record(ok_record) -> Record:
+    """A cell whose weights did not fit."""
+    return Record(
+        cell=msgspec.structs.replace(ok_record.cell, id="keras-native-vgg16-frozen-s0", backend="keras",
+                                     architecture="vgg16", recipe="native-vgg16-frozen", protocol="frozen"),
+        status="failed",
+        error=Failure(type="WeightsError", message="no tensor 'block1_conv1.weight'"),
+        started="2026-01-01T00:00:00+00:00",
+        seconds=1.0,
+    )
