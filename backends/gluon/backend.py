@@ -144,7 +144,7 @@ class FrameworkBackend(Backend):
         logits, loss, labels = self._forward_loss(batch)
         loss.backward()
         if self._schedule is not None:
-            self._apply(self._schedule)
+            self._apply_schedule(self._schedule)
         self._trainer.step(len(labels))
         self._loss_sum += loss.sum()
         self._correct += (logits.argmax(axis=1) == labels.astype("float32")).sum()
@@ -259,7 +259,7 @@ class FrameworkBackend(Backend):
             running *= keeps
             running += (1 - keeps) * of_batch
 
-    def _apply(self, schedule: InverseTime) -> None:
+    def _apply_schedule(self, schedule: InverseTime) -> None:
         """Set the learning rate of the coming step. MXNet keeps the rate inside the velocity (`u = m * u - lr * g`);
         with `m * new / old` in the place of `m` that equals a rate outside, as the contract has it."""
         optimizer = self._trainer.optimizer

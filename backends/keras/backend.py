@@ -106,7 +106,8 @@ class FrameworkBackend(Backend):
     def set_trainable(self, trainable: Trainable) -> None:
         trained = weights.trained_from(self._spec.architecture, trainable.first)
         for layer in self._network.layers:
-            layer.trainable = f"{layer.name}.".startswith(trained)
+            if layer.variables:
+                layer.trainable = f"{layer.name}.".startswith(trained)
         self._gradients = self._batch_function(self._forward_backward)
 
     def configure_optimizer(self, optimizer: Optimizer) -> None:

@@ -9,7 +9,7 @@ import msgspec
 
 import backends
 from backends.base import BackendInfo, Session, UsageError
-from benchmarks.harness.recipe import PROFILES, Protocol, Recipe, Track, all_recipes, profile_of, recipe_of
+from benchmarks.harness.recipe import PROFILES, Profile, Protocol, Recipe, Track, all_recipes, profile_of, recipe_of
 
 PROTOCOLS = tuple(protocol for protocol in get_args(Protocol) if protocol != "pretrain")
 DEFAULT_PROTOCOLS = ("finetune", "frozen", "scratch")
@@ -73,7 +73,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     recipe: Recipe
     variant: str
     seed: int
-    profile: str
+    profile: Profile
     device: str
     precision: str
 
@@ -160,7 +160,7 @@ def plan(options: Options, available: tuple[BackendInfo, ...]) -> list[Cell]:
             recipe=recipe,
             variant=variant,
             seed=seed,
-            profile=options.profile,
+            profile=profile_of(options.profile),
             device=options.device,
             precision=options.precision,
         )

@@ -26,7 +26,7 @@ from backends.base import Backend, BenchmarkError, NumericalError, Session, Weig
 from benchmarks.harness import environment, timing, training
 from benchmarks.harness.data import DataSet
 from benchmarks.harness.plan import Cell
-from benchmarks.harness.recipe import Recipe, profile_of
+from benchmarks.harness.recipe import Recipe
 from benchmarks.harness.record import (
     Accuracy,
     CellDescription,
@@ -180,11 +180,10 @@ def run_cell(job: CellJob, emit: Emit) -> Record:
     started, begin = datetime.now(timezone.utc), time.perf_counter()
     description = describe_cell(job, backends.version(card))
     load = environment.describe(job.threads).load_average  # before our own work raises it
-    profile = profile_of(cell.profile)
     training_settings = Training(
         epochs=cell.recipe.epochs,
-        batch_size=profile.batch_size or cell.recipe.batch_size,
-        image_size=profile.image_size,
+        batch_size=cell.profile.batch_size or cell.recipe.batch_size,
+        image_size=cell.profile.image_size,
         optimizer=cell.recipe.optimizer,
     )
     curve: list[Epoch] = []
@@ -210,7 +209,7 @@ def run_cell(job: CellJob, emit: Emit) -> Record:
         )
         emit(Stage(text="timing"))
         measured["throughput"] = _throughput(
-            backend, job, training_settings, curve, result.first_step_seconds, profile.timing_seconds
+            backend, job, training_settings, curve, result.first_step_seconds, cell.profile.timing_seconds
         )
     except Exception as error:
         failure = _failure(error)
@@ -281,7 +280,7 @@ def describe_cell(job: CellJob, framework_version: str) -> CellDescription:
         protocol=cell.recipe.protocol,
         variant=cell.variant,
         seed=cell.seed,
-        profile=cell.profile,
+        profile=cell.profile.name,
         device=cell.device,
         precision=cell.precision,
         data=Data(
