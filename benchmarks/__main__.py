@@ -55,10 +55,13 @@ def list_recipes(
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(recipes)).decode() + "\n")
         return
     shown = Table(box=None, pad_edge=False)
-    for heading in ("recipe", "backend", "seed", "what it does"):
-        shown.add_column(
-            heading, no_wrap=True, overflow="ellipsis" if heading == "what it does" else "ignore"
-        )
+    for heading, names in (
+        ("recipe", [recipe.id for recipe in recipes]),
+        ("backend", [recipe.backend for recipe in recipes]),
+        ("seed", [recipe.seed_document for recipe in recipes]),
+    ):
+        shown.add_column(heading, no_wrap=True, min_width=max(map(len, names)))
+    shown.add_column("what it does")
     for recipe in recipes:
         shown.add_row(recipe.id, recipe.backend, recipe.seed_document, recipe.summary)
     out.print(shown)

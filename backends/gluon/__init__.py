@@ -4,10 +4,8 @@ import numpy
 
 from backends.base import BackendInfo
 
-if "bool" not in vars(
-    numpy
-):  # numpy 1.24 removed the alias and MXNet 1.9.1, the last release, needs it to be imported
-    numpy.bool = bool  # type: ignore[attr-defined]
+# NumPy 1.24 took away an alias without which MXNet 1.9.1, its last release, cannot be imported.
+vars(numpy).setdefault("bool", bool)
 
 INFO = BackendInfo(
     name="gluon",

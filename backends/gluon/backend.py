@@ -196,7 +196,7 @@ class FrameworkBackend(Backend):
             "compiled": "hybridize()" if self._network._active else "no (imperative)",
             "layout": "NCHW",
             "dtype": np.dtype(trained[0].dtype).name,
-            # cuDNN lets float32 convolutions use TF32 unless this variable forbids it; MXNet has no switch of its own.
+            # cuDNN lets float32 convolutions use TF32 unless this variable forbids it; MXNet has no switch.
             "tf32": os.environ.get("NVIDIA_TF32_OVERRIDE") != "0" if on_gpu else None,
             "determinism": os.environ.get("MXNET_ENFORCE_DETERMINISM", "0") == "1",
             "batch_norm": {
@@ -233,12 +233,12 @@ class FrameworkBackend(Backend):
         return array.as_in_context(self._device)
 
     def _forward_loss(self, batch: Batch) -> tuple[mx.nd.NDArray, mx.nd.NDArray, mx.nd.NDArray]:
-        """Logits (N, K), loss of each image (N,) and labels (N,), recorded from the lowest trained layer on."""
+        """Logits (N, K), losses (N,) and labels (N,) of a batch, recorded from the first trained layer on."""
         images, labels = self._to_device(batch[0]), self._to_device(batch[1])
         if self._leading is not None:
             self._move_statistics(self._leading, images)
-        # What is frozen runs unrecorded, in inference mode: under `record(train_mode=False)` a plain backward would take
-        # gradients of another function than the forward computed.
+        # What is frozen runs unrecorded, in inference mode: under `record(train_mode=False)` a plain backward
+        # would take the gradients of another function than the one the forward computed.
         inputs = images if self._frozen is None else self._frozen(images)
         with autograd.record():
             logits = self._trained(inputs)
@@ -246,8 +246,8 @@ class FrameworkBackend(Backend):
         return logits, loss, labels
 
     def _move_statistics(self, norm: gluon.nn.BatchNorm, images: mx.nd.NDArray) -> None:
-        """Update the running statistics of the batch norm on the images. MXNet's CPU kernels do that in the backward
-        pass, and nothing asks for this layer's; on a GPU they do it in the forward pass."""
+        """Update the running statistics of the batch norm on the images. MXNet's CPU kernels do that in the
+        backward pass, and nothing asks for this layer's; cuDNN does it in the forward pass."""
         arguments = (norm.gamma, norm.beta, norm.running_mean, norm.running_var)
         with autograd.train_mode():
             _, mean, inverse_deviation = mx.nd.BatchNorm(
@@ -260,8 +260,8 @@ class FrameworkBackend(Backend):
             running += (1 - keeps) * of_batch
 
     def _apply_schedule(self, schedule: InverseTime) -> None:
-        """Set the learning rate of the coming step. MXNet keeps the rate inside the velocity (`u = m * u - lr * g`);
-        with `m * new / old` in the place of `m` that equals a rate outside, as the contract has it."""
+        """Set the learning rate of the coming step. MXNet keeps the rate inside the velocity,
+        `u = m * u - lr * g`; with `m * new / old` in the place of `m` that equals a rate outside of it."""
         optimizer = self._trainer.optimizer
         rate = self._initial_rate / (1 + schedule.decay * self._steps)
         optimizer.momentum = self._momentum * rate / optimizer.learning_rate
@@ -270,9 +270,9 @@ class FrameworkBackend(Backend):
 
 
 # --- Threads --------------------------------------------------------------------------------------
-# MXNet computes in a worker thread of its engine, and OpenMP keeps the number of threads per calling thread: it has to
-# be set, and read, from in there. oneDNN's kernels and the BLAS follow it at any time; MXNet's own kernels were fixed at
-# import to OMP_NUM_THREADS or, without it, to half the processors.
+# MXNet computes in a worker thread of its engine, and OpenMP keeps a number of threads for each thread that
+# calls it: it has to be set, and read, from in there. oneDNN's kernels and the BLAS follow it at any time;
+# MXNet's own kernels were fixed at import to OMP_NUM_THREADS or, without it, to at most half the processors.
 
 
 class _Context(ctypes.Structure):

@@ -26,7 +26,8 @@ from backends.base import (
 def pipeline(
     images: ImageList, transform: Transform, *, batch_size: int, training: bool, session: Session
 ) -> DataLoader:
-    """Batches of images (N, 3, H, W) float32 and labels (N,) int64 in host memory; see `Backend.input_pipeline`.
+    """Batches of images (N, 3, H, W) float32 and labels (N,) int64 in host memory; see
+    `Backend.input_pipeline`.
 
     An iteration raises DataError at an image that cannot be read.
     """
@@ -39,7 +40,7 @@ def pipeline(
         batch_size=batch_size,
         sampler=_Order(len(folder), batch_size=batch_size, training=training),
         last_batch="keep",
-        # Processes: threads would queue their transforms behind the training step, in the one worker of MXNet's engine.
+        # Processes: threads would queue their transforms behind the training step in the engine's worker.
         num_workers=session.input_workers,
         pin_memory=session.device != "cpu",
     )
@@ -72,7 +73,7 @@ def _rgb_to_bgr_255(F: Any, image: Any) -> Any:
 class _Order(Sampler):
     """Pairs of an image's index and, at the head of a training batch, a seed.
 
-    A batch is read by one process. With a seed of its own, what is drawn for it depends neither on which worker that
+    A batch is read by one process. With a seed of its own, what is drawn for it depends neither on which that
     is, nor on how many there are; forked workers would otherwise all draw the same.
     """
 

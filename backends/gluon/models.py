@@ -6,17 +6,18 @@ import contextlib
 import io
 import os
 from collections.abc import Callable, Mapping
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 from zipfile import BadZipFile
 
 import mxnet as mx
-import requests
 from gluoncv import model_zoo
 from gluoncv.model_zoo import model_store
 from gluoncv.utils import check_sha1
 from mxnet.gluon import HybridBlock, Parameter, nn
-from portalocker.exceptions import LockException
 
 from backends import weights
 from backends.base import ModelSpec, UsageError, WeightsError, one_line
@@ -69,8 +70,8 @@ def head_of(network: HybridBlock, architecture: str) -> HybridBlock:
 def split(
     network: HybridBlock, architecture: str, trained: tuple[str, ...]
 ) -> tuple[HybridBlock | None, HybridBlock]:
-    """The layers below the first whose neutral name begins with one of `trained` (None if it is the very first), and
-    those from there to the logits. Both share the network's own blocks and are hybridised anew."""
+    """The layers below the first whose neutral name begins with one of `trained` (None if there are none),
+    and those from there to the logits. Both share the network's own blocks and are hybridised anew."""
     layers = LAYERS[architecture]
     first = next((i for i, name in enumerate(layers) if name and f"{name}.".startswith(trained)), len(layers))
     network.hybridize()
@@ -118,7 +119,7 @@ _INITIALIZERS: Mapping[str, Any] = {
 # --- Neutral names --------------------------------------------------------------------------------
 
 LEADING_SCALE = "bn0.weight"
-"""The scale of a batch norm on the image. It is not learnt, and MXNet overwrites it with 1 at the first forward."""
+"""The scale of a batch norm on the image: not learnt, and overwritten with 1 at MXNet's first forward."""
 
 _NEUTRAL = {"gamma": "weight", "beta": "bias"}
 
@@ -141,12 +142,14 @@ def neutral_tensors(network: HybridBlock, architecture: str) -> dict[str, Parame
 
 # --- The official checkpoint ----------------------------------------------------------------------
 
-_PATIENCE = 5.0  # seconds for the server's first word; gluoncv's loader itself would wait for ever
+_PATIENCE = 5.0  # seconds until a server's first word; gluoncv's loader itself would wait for ever
+_LockException = model_store.portalocker.LockException
+_FAILURES = (OSError, RuntimeError, ValueError, LookupError, HTTPException, BadZipFile, _LockException)
 
 
 def fetch_official(architecture: str) -> Path:
-    """gluoncv's own ImageNet checkpoint, from `$MXNET_HOME/models` or fetched there by gluoncv's loader, which verifies
-    its SHA-1. A failure leaves nothing behind.
+    """gluoncv's own ImageNet checkpoint, from `$MXNET_HOME/models` or fetched there by gluoncv's loader,
+    which verifies its SHA-1. Failure leaves nothing behind.
 
     Raises:
         WeightsError: it cannot be fetched, or its hash is wrong.
@@ -161,18 +164,23 @@ def fetch_official(architecture: str) -> Path:
         try:
             file = folder / f"{stem}.params"
             if not (file.exists() and check_sha1(file, model_store.short_hash(architecture))):
-                requests.head(url, timeout=_PATIENCE)
+                _await_answer(url)
             # gluoncv prints the address and draws a progress bar
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
                 file = Path(model_store.get_model_file(architecture, root=str(folder)))
-        except (OSError, RuntimeError, ValueError, LookupError, BadZipFile, LockException) as error:
+        except _FAILURES as error:
             raise WeightsError(
                 f"gluon {architecture}: {url} could not be fetched and verified ({one_line(error)}); set"
-                f" MXNET_GLUON_REPO to a mirror, put {stem}.params into {folder}, or choose --weights source or"
-                " --weights PATH"
+                f" MXNET_GLUON_REPO to a mirror, put {stem}.params into {folder}, or choose --weights source"
+                " or --weights PATH"
             ) from error
         undo.pop_all()
     return file
+
+
+def _await_answer(url: str) -> None:
+    with contextlib.suppress(HTTPError):  # an answer too; what it means is the loader's business
+        urlopen(Request(url, method="HEAD"), timeout=_PATIENCE).close()
 
 
 def _remove_all_but(present: set[Path], folder: Path, stem: str) -> None:

@@ -86,8 +86,7 @@ class TestTraining:
             backend.set_trainable(Trainable(first=first))
             _, loss, _ = backend._forward_loss(images)
             recorded[first] = mx.autograd.get_symbol(loss)
-        assert "Convolution" in recorded["all"].tojson()
-        assert "Convolution" not in recorded["head"].tojson()
+        assert len(recorded["all"].list_arguments()) > 40  # every convolution and batch norm is in the graph
         assert len(recorded["head"].list_arguments()) == 4  # codes, labels, the head's weight and bias
         for name, parameter in backend._tensors.items():
             if not name.startswith("head."):
@@ -149,7 +148,7 @@ class TestTraining:
             make().configure_optimizer(Optimizer(learning_rate=0.1, momentum=0.9, nesterov=True))
 
 
-# --- The official checkpoint ------------------------------------------------------------------------------------
+# --- The official checkpoint --------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -233,7 +232,7 @@ def _files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-# --- The input pipeline -----------------------------------------------------------------------------------------
+# --- The input pipeline -------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -272,6 +271,7 @@ class TestInput:
         damaged.unlink()
         if content is not None:
             damaged.write_bytes(content)
-        with pytest.raises(DataError, match=rf"image {damaged} cannot be read \(.+\); replace or remove it") as raised:
+        text = rf"image {damaged} cannot be read \(.+\); replace or remove it"
+        with pytest.raises(DataError, match=text) as raised:
             epoch(photographs, workers=workers)
         assert "\n" not in str(raised.value)

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+pytest.importorskip("scipy", reason="the report's libraries are in the report's environment only")
+
+from benchmarks.harness.record import Failure
+from benchmarks.report import merge, statistics, tables
+
+GOLDEN = Path(__file__).with_name("golden_report.md")
+
+
+class TestWilson:
+    @pytest.mark.parametrize(
+        ("correct", "images", "low", "high"),
+        [
+            # R. G. Newcombe, Statistics in Medicine 17 (1998), table I, method 3: Wilson without correction
+            (81, 263, 0.2553, 0.3662),
+            (15, 148, 0.0624, 0.1605),
+            (0, 20, 0.0000, 0.1611),
+            (1, 29, 0.0061, 0.1718),
+        ],
+    )
+    def test_published_examples(self, correct, images, low, high):
+        interval = statistics.wilson(correct, images)
+        assert (interval.low, interval.high) == (pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5))
+
+
+class TestTables:
+    def test_the_report_is_as_it_was(self, ok_record, failed_record):
+        records = [ok_record, failed_record]
+        assert tables.report(records, run="golden") == GOLDEN.read_text()
+
+    def test_a_failed_cell_has_its_row_and_its_reason(self, ok_record, failed_record):
+        text = tables.report([ok_record, failed_record], run="x")
+        assert "1 of 2 cells ok" in text
+        assert "| failed " in text
+        assert "WeightsError: no tensor 'block1_conv1.weight'" in text
+
+    def test_a_rate_that_was_not_steady_is_marked(self, ok_record):
+        throughput = msgspec.structs.replace(ok_record.throughput, steady=False)
+        assert "~128.0" in tables.results_table([msgspec.structs.replace(ok_record, throughput=throughput)])
+
+    def test_the_epoch_is_the_median_without_the_first(self, ok_record):
+        assert "| 4.0 |" in tables.results_table([ok_record]).replace("     ", " ").replace("  ", " ")
+
+    @pytest.mark.parametrize("text", ["a|b", "<script>x</script>", "a\n\n# b", "`code`", "[x](javascript:y)"])
+    def test_nothing_in_a_record_can_inject_markup(self, ok_record, text):
+        cell = msgspec.structs.replace(ok_record.cell, id=text, architecture=text)
+        failed = msgspec.structs.replace(
+            ok_record, cell=cell, status="failed", error=Failure(type="X", message=text)
+        )
+        table = tables.results_table([failed]) + "\n" + tables.failures_table([failed])
+        assert "<" not in table and "](" not in table and "`" not in table and "\n#" not in table
+        first, *rest = tables.failures_table([failed]).splitlines()
+        assert all(line.replace("\\|", "").count("|") == first.count("|") for line in rest)
+
+    def test_no_records_is_said(self):
+        assert "No records yet" in tables.report([], run="x")
+
+
+class TestMerge:
+    def part(self, path: Path, name: str) -> None:
+        path.write_text(json.dumps({"machine_info": {"node": "x"}, "benchmarks": [{"name": name}], "version": "5"}))
+
+    def test_all_environments_end_in_one_file(self, tmp_path):
+        self.part(tmp_path / "gluon.json", "a")
+        self.part(tmp_path / "pytorch.json", "b")
+        (tmp_path / "run.json").write_text("{}")
+        for _ in range(2):  # a second merge does not swallow the first's file
+            target = merge.merge(tmp_path)
+        assert target == tmp_path / "benchmark.json"
+        merged = json.loads(target.read_text())
+        assert [entry["name"] for entry in merged["benchmarks"]] == ["a", "b"]
+        assert merged["machine_info"] == {"node": "x"}
+
+    def test_nothing_to_merge(self, tmp_path):
+        assert merge.merge(tmp_path) is None
+
+    def test_a_damaged_file_is_named(self, tmp_path):
+        (tmp_path / "keras.json").write_text('{"benchmarks": [')
+        with pytest.raises(merge.MergeError, match=r"keras\.json: cannot be read"):
+            merge.merge(tmp_path)
