@@ -101,10 +101,9 @@ class FrameworkBackend(Backend):
         trained = weights.trained_from(self._spec.architecture, trainable.first)
         for name in self._learnable:
             self._tensors[name].grad_req = "write" if name.startswith(trained) else "null"
+        stored = trainable.batch_norm == "stored"
         for norm in models.batch_norms(self._network):
-            norm._kwargs["use_global_stats"] = (
-                trainable.batch_norm == "stored"
-            )  # seen when `split` hybridises anew
+            norm._kwargs["use_global_stats"] = stored  # takes effect when `split` hybridises anew
         self._frozen, self._trained = models.split(self._network, self._spec.architecture, trained)
         self._leading = None
         if self._frozen is None and trainable.batch_norm == "batch" and self._device.device_type == "cpu":

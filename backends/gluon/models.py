@@ -185,4 +185,4 @@ def _await_answer(url: str) -> None:
 
 def _remove_all_but(present: set[Path], folder: Path, stem: str) -> None:
     for file in set(folder.glob(f"{stem}.*")) - present:
-        file.unlink()
+        file.unlink(missing_ok=True)
