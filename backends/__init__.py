@@ -1,4 +1,5 @@
-"""The backends that exist: every folder here is one, and each says who it is without importing its framework."""
+"""The backends that exist: every folder here is one, and each says who it is without importing its
+framework."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The contract: what the harness may ask of a framework, and the plain values that cross it.
 
 Nothing here imports a framework. A backend does framework work (build, load, step, synchronise); the harness
-does protocol work (what to train on, for how long, when to read the clock). One process holds one backend, and a
-backend holds one network at a time.
+does protocol work (what to train on, for how long, when to read the clock). One process holds one backend,
+and a backend holds one network at a time.
 
 Vocabulary of shapes: N images in a batch, K classes, F features (the values that enter the head).
 """
@@ -20,7 +20,8 @@ import numpy as np
 
 
 class BenchmarkError(Exception):
-    """Base of every error this project raises on purpose. Its text is one line: what, where, what to do next."""
+    """Base of every error this project raises on purpose. Its text is one line: what, where, what to do
+    next."""
 
 
 class UsageError(BenchmarkError):
@@ -88,20 +89,20 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     image_size: int
     """Height and width of an input image in pixels."""
     head: Literal["linear", "mlp-1024-128"] = "linear"
-    """`linear`: one affine layer on the features. `mlp-1024-128`: Dense 1024 relu, Dense 128 relu, Dense K."""
+    """`linear`: one affine layer on the features. `mlp-1024-128`: Dense 1024 relu, 128 relu, K."""
     initializer: Literal["default", "xavier", "he"] = "default"
-    """`default`: what the framework's own constructors draw. `xavier`: Glorot uniform; `he`: He normal over the fan-in;
-    both with zero biases, for convolutions and affine layers."""
+    """`default`: what the framework's own constructors draw. `xavier`: Glorot uniform; `he`: He normal over
+    the fan-in; both with zero biases, for convolutions and affine layers."""
 
 
 class Trainable(msgspec.Struct, frozen=True, kw_only=True):
     """What one step of training may change."""
 
     first: str = "all"
-    """`all`; `head`; or a block of the architecture (`block5`, `layer4`), which trains with everything above it."""
+    """`all`; `head`; or a block of the architecture (`block5`, `layer4`) and everything above it."""
     batch_norm: Literal["batch", "stored"] = "batch"
-    """Trained batch-norm layers normalise by the batch and update their running statistics (`batch`), or use the
-    stored statistics and leave them alone (`stored`). Frozen ones always do the latter."""
+    """Trained batch-norm layers normalise by the batch and update their running statistics (`batch`), or use
+    the stored statistics and leave them alone (`stored`). Frozen ones always do the latter."""
 
 
 class Constant(msgspec.Struct, frozen=True, tag="constant", tag_field="type"):
@@ -109,7 +110,8 @@ class Constant(msgspec.Struct, frozen=True, tag="constant", tag_field="type"):
 
 
 class InverseTime(msgspec.Struct, frozen=True, tag="inverse-time", tag_field="type"):
-    """`lr_t = lr / (1 + decay * t)`, t counted in steps from 0: what Keras' `SGD(decay=...)` meant until Keras 3."""
+    """`lr_t = lr / (1 + decay * t)`, t counted in steps from 0: what Keras' `SGD(decay=...)` meant until
+    Keras 3."""
 
     decay: float
 
@@ -118,10 +120,11 @@ Schedule = Constant | InverseTime
 
 
 class Optimizer(msgspec.Struct, frozen=True, kw_only=True):
-    """SGD on the mean loss of a batch: `g = grad + weight_decay * w`, `v = momentum * v + g`, `w = w - lr * v`.
+    """SGD on the mean loss: `g = grad + weight_decay * w`, `v = momentum * v + g`, `w = w - lr * v`.
 
-    With `nesterov` the step is `w = w - lr * (g + momentum * v)`, as torch defines it. Decay is coupled and applies
-    to every trained parameter. `lr` is `learning_rate`, times `head_multiplier` for the head, times the schedule.
+    With `nesterov` the step is `w = w - lr * (g + momentum * v)`, as torch defines it. Decay is coupled and
+    applies to every trained parameter. `lr` is `learning_rate`, times `head_multiplier` for the head, times
+    the schedule.
     """
 
     name: Literal["sgd"] = "sgd"
@@ -179,11 +182,13 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Batch = tuple[Any, Any]
-"""Images and integer labels, as the framework holds them, ready for `train_step`: normalised, in its own layout."""
+"""Images and integer labels, as the framework holds them, ready for `train_step`: normalised, in its own
+layout."""
 
 
 class Pipeline(Protocol):
-    """A framework's own input pipeline. Each iteration is one epoch; a training pipeline shuffles anew each time."""
+    """A framework's own input pipeline. Each iteration is one epoch; a training pipeline shuffles anew each
+    time."""
 
     def __len__(self) -> int:
         """Batches in an epoch, the last and smaller one included."""
@@ -228,7 +233,8 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def load_official(self) -> str:
-        """Load the framework's own published ImageNet checkpoint into all but the head; returns `<file> <hash>`.
+        """Load the framework's own published ImageNet checkpoint into all but the head; returns `<file>
+        <hash>`.
 
         The framework's own loader fetches and verifies it.
 
@@ -246,7 +252,8 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def export_weights(self) -> dict[str, np.ndarray]:
-        """Every parameter and running statistic under its neutral name; float32, convolutions OIHW, affine (out, in)."""
+        """Every parameter and running statistic under its neutral name; float32, convolutions OIHW, affine
+        (out, in)."""
 
     # Training
 
@@ -270,17 +277,18 @@ class Backend(abc.ABC):
     def input_pipeline(
         self, images: ImageList, transform: Transform, *, batch_size: int, training: bool
     ) -> Pipeline:
-        """The framework's own way from image files to batches. Training shuffles and augments; testing keeps the
-        file order. No image is dropped."""
+        """The framework's own way from image files to batches. Training shuffles and augments; testing keeps
+        the file order. No image is dropped."""
 
     @abc.abstractmethod
     def to_host_batch(self, images: np.ndarray, labels: np.ndarray) -> Batch:
-        """Wrap a normalised batch, images (N, H, W, 3) float32 and labels (N,) int64, as the pipeline would deliver it:
-        in host memory, in the framework's layout."""
+        """Wrap a normalised batch, images (N, H, W, 3) float32 and labels (N,) int64, as the pipeline would
+        deliver it: in host memory, in the framework's layout."""
 
     @abc.abstractmethod
     def train_step(self, batch: Batch) -> None:
-        """Transfer, forward, mean cross-entropy, backward, update. May return before the device has finished."""
+        """Transfer, forward, mean cross-entropy, backward, update. May return before the device has
+        finished."""
 
     @abc.abstractmethod
     def take_metrics(self) -> Metrics:
@@ -290,7 +298,8 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def logits(self, batch: Batch) -> Any:
-        """Values before the softmax, (N, K), in inference mode; a device array that may not be computed yet."""
+        """Values before the softmax, (N, K), in inference mode; a device array that may not be computed
+        yet."""
 
     @abc.abstractmethod
     def features(self, batch: Batch) -> Any:
@@ -298,8 +307,8 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def gradients(self, batch: Batch) -> dict[str, np.ndarray]:
-        """Gradient of the mean loss for every trained parameter, under neutral names, as training would see it
-        (without decay). Changes no parameter; running statistics may move."""
+        """Gradient of the mean loss for every trained parameter, under neutral names, as training would see
+        it (without decay). Changes no parameter; running statistics may move."""
 
     @abc.abstractmethod
     def to_numpy(self, array: Any) -> np.ndarray:
@@ -311,7 +320,8 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def settings(self) -> dict[str, Any]:
-        """Effective settings, read off the live objects: plain JSON values under the same keys in every backend."""
+        """Effective settings, read off the live objects: plain JSON values under the same keys in every
+        backend."""
 
     def peak_device_bytes(self) -> int | None:
         """Peak memory of the accelerator in bytes; None on the CPU."""

@@ -1,7 +1,8 @@
 """Neutral weights: one naming and one layout for every framework, in safetensors files.
 
-Convolutions are OIHW and affine layers (out, in), float32, as NumPy arrays. Names follow torchvision where it has the
-architecture and Keras for VGG16, with one difference: everything that belongs to the new head begins with `head.`.
+Convolutions are OIHW and affine layers (out, in), float32, as NumPy arrays. Names follow torchvision where
+it has the architecture and Keras for VGG16, with one difference: everything that belongs to the new head
+begins with `head.`.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ BLOCKS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 
 
 def trained_from(architecture: str, first: str) -> tuple[str, ...]:
-    """Prefixes of the neutral names that train when `first` (`all`, `head` or a block) is the lowest that does.
+    """Prefixes of the neutral names that train when `first` (`all`, `head` or a block) is the lowest that
+    does.
 
     Raises:
         UsageError: the architecture has no such block.
@@ -74,11 +76,13 @@ def select(
         if name not in tensors:
             found = ", ".join(list(tensors)[:3]) or "nothing"
             raise WeightsError(
-                f"these weights have no tensor '{name}' (they begin with {found}): they are of another architecture"
+                f"these weights have no tensor '{name}' (they begin with {found}): they are of another"
+                f" architecture"
             )
         if tuple(tensors[name].shape) != tuple(shapes[name]):
             raise WeightsError(
-                f"tensor '{name}' has shape {tuple(tensors[name].shape)} where the network has {tuple(shapes[name])}:"
+                f"tensor '{name}' has shape {tuple(tensors[name].shape)} where the network has"
+                f" {tuple(shapes[name])}:"
                 " the weights are of another architecture, head or image size"
             )
     return {name: np.asarray(tensors[name], dtype=np.float32) for name in wanted}

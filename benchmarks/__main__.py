@@ -24,7 +24,8 @@ from benchmarks.harness.session import run_folder
 
 app = typer.Typer(
     name="python -m benchmarks",
-    help="The same transfer-learning protocol in PyTorch, MXNet Gluon and Keras: same accuracy? at what cost?",
+    help="The same transfer-learning protocol in PyTorch, MXNet Gluon and Keras: same accuracy?"
+    " And at what cost?",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -97,7 +98,8 @@ def pretrain(
     backend: BackendOption = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1")] = "cpu",
 ) -> None:
-    """Train network A on the drawn source set, for `--weights source`; what the cache has is not trained again."""
+    """Train network A on the drawn source set, for `--weights source`; what the cache has is not trained
+    again."""
     cards = _cards(backend)
     for recipe in all_recipes():
         if recipe.protocol == "pretrain" and recipe.backend in {card.name for card in cards}:
@@ -113,10 +115,11 @@ def report(
     context: typer.Context,
     run: Annotated[str | None, typer.Option("--run", help="Name or path of the run. Default: local.")] = None,
 ) -> None:
-    """Write `report.md` from the records of a run, and merge the environments' JSON files into `benchmark.json`.
+    """Write `report.md` from the records of a run, and merge the environments' JSON files into
+    `benchmark.json`.
 
-    RUN may also be given as the only argument. The options of `pytest benchmarks` are taken and passed over, so that
-    `tox run -m bench -- OPTIONS` can hand the same ones to every step.
+    RUN may also be given as the only argument. The options of `pytest benchmarks` are taken and passed over,
+    so that `tox run -m bench -- OPTIONS` can hand the same ones to every step.
     """
     from benchmarks.report import merge, tables  # scipy is in the report's environment only
 

@@ -65,9 +65,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _cells(options: plan.Options) -> list[Cell]:
-    """What was asked for: of the frameworks installed here or, in a tox environment, of that environment's backend.
+    """What was asked for: of the frameworks installed here or, in a tox environment, of that environment's
+    backend.
 
-    `tox run -m bench -- OPTIONS` hands the same options to every environment, and each takes its part of them.
+    `tox run -m bench -- OPTIONS` hands the same options to every environment, and each takes its part of
+    them.
     """
     environment = os.environ.get(ENVIRONMENT)
     if environment is None:

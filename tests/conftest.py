@@ -24,7 +24,8 @@ from benchmarks.harness.record import (
 )
 
 SHARED = Path(os.environ.get("BENCHMARKS_SHARED", Path(__file__).parents[2] / "shared"))
-"""Real photographs and weights, which are no part of the project; tests that need them skip where they are missing."""
+"""Real photographs and weights, which are no part of the project; tests that need them skip where they are
+missing."""
 
 
 @pytest.fixture(autouse=True)
@@ -131,8 +132,14 @@ def ok_record() -> Record:
 def failed_record(ok_record) -> Record:
     """A cell whose weights did not fit."""
     return Record(
-        cell=msgspec.structs.replace(ok_record.cell, id="keras-native-vgg16-frozen-s0", backend="keras",
-                                     architecture="vgg16", recipe="native-vgg16-frozen", protocol="frozen"),
+        cell=msgspec.structs.replace(
+            ok_record.cell,
+            id="keras-native-vgg16-frozen-s0",
+            backend="keras",
+            architecture="vgg16",
+            recipe="native-vgg16-frozen",
+            protocol="frozen",
+        ),
         status="failed",
         error=Failure(type="WeightsError", message="no tensor 'block1_conv1.weight'"),
         started="2026-01-01T00:00:00+00:00",

@@ -95,7 +95,8 @@ class FrameworkBackend(Backend):
         for name, tensor in self._tensors.items():
             if isinstance(tensor, nn.Parameter):
                 tensor.requires_grad_(name.startswith(trained))
-        # Not training a batch norm's scale does not stop torch from using and moving batch statistics: its mode does.
+        # Not training a batch norm's scale does not stop torch from using and moving batch statistics: its
+        # mode does.
         self._stored_statistics = [
             module
             for module in self._network.modules()

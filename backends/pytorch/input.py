@@ -16,7 +16,8 @@ from backends.base import CAFFE_MEAN_BGR, IMAGENET_MEAN, IMAGENET_STD, ImageList
 def pipeline(
     images: ImageList, transform: Transform, *, batch_size: int, training: bool, session: Session
 ) -> DataLoader[Any]:
-    """Batches of images (N, 3, H, W) float32 and labels (N,) int64 in host memory; see `Backend.input_pipeline`."""
+    """Batches of images (N, 3, H, W) float32 and labels (N,) int64 in host memory; see
+    `Backend.input_pipeline`."""
     folder = datasets.ImageFolder(images.root, transform=_transform(transform, training=training))
     folder.samples = [
         (f"{images.root}/{file}", label) for file, label in zip(images.files, images.labels, strict=True)

@@ -19,7 +19,8 @@ def unpack(archive: Path, target: Path) -> None:
     """Unpack a zip into the folder `target`, whole or not at all; does nothing where it already is.
 
     Raises:
-        DataError: not a zip, damaged, or a member that would land outside, is a link, is encrypted or is a bomb.
+        DataError: not a zip, damaged, or a member that would land outside, is a link, is encrypted or is a
+        bomb.
     """
     if target.is_dir():
         return

@@ -63,7 +63,8 @@ class DataSet(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def open_data(spec: str, profile: Profile, progress: Progress = no_progress) -> DataSet:
-    """The data set `spec` (`sketch`, `hotdog`, or the path of a folder or a zip), as much of it as the profile takes.
+    """The data set `spec` (`sketch`, `hotdog`, or the path of a folder or a zip), as much of it as the
+    profile takes.
 
     Every image is decoded once, and the result remembered by the files' hash.
 
@@ -273,7 +274,8 @@ def verify_image(path: Path) -> None:
 
 
 def contact_sheet(split: ImageList, *, each: int = 8, height: int = 160) -> Image.Image:
-    """The first and the last `each` images of a split, two rows, at one height and their own aspect ratios."""
+    """The first and the last `each` images of a split, two rows, at one height and their own aspect
+    ratios."""
     rows = [split.files[:each], split.files[::-1][:each]]
     gap = 6
     strips = []

@@ -9,7 +9,16 @@ import msgspec
 
 import backends
 from backends.base import BackendInfo, Session, UsageError
-from benchmarks.harness.recipe import PROFILES, Profile, Protocol, Recipe, Track, all_recipes, profile_of, recipe_of
+from benchmarks.harness.recipe import (
+    PROFILES,
+    Profile,
+    Protocol,
+    Recipe,
+    Track,
+    all_recipes,
+    profile_of,
+    recipe_of,
+)
 
 PROTOCOLS = tuple(protocol for protocol in get_args(Protocol) if protocol != "pretrain")
 DEFAULT_PROTOCOLS = ("finetune", "frozen", "scratch")
@@ -30,21 +39,43 @@ class Flag(msgspec.Struct, frozen=True, kw_only=True):
 
 
 FLAGS = (
-    Flag(name="--backend", many=True, help="pytorch, gluon, keras (or torch, mxnet, tensorflow); default: all installed"),
+    Flag(
+        name="--backend",
+        many=True,
+        help="pytorch, gluon, keras (or torch, mxnet, tensorflow); default: all installed",
+    ),
     Flag(name="--track", many=True, help=f"{', '.join(TRACKS)}; default: all"),
     Flag(name="--arch", many=True, help="architecture, e.g. resnet18; default: each backend's own"),
-    Flag(name="--protocol", many=True, help=f"{', '.join(PROTOCOLS)}; default: {', '.join(DEFAULT_PROTOCOLS)}"),
-    Flag(name="--recipe", many=True, help="id of a recipe, instead of --protocol; `python -m benchmarks list` has them"),
+    Flag(
+        name="--protocol", many=True, help=f"{', '.join(PROTOCOLS)}; default: {', '.join(DEFAULT_PROTOCOLS)}"
+    ),
+    Flag(
+        name="--recipe",
+        many=True,
+        help="id of a recipe, instead of --protocol; `python -m benchmarks list` has them",
+    ),
     Flag(name="--variant", many=True, help=f"{', '.join(VARIANTS)}; default: default"),
     Flag(name="--seeds", default=1, help="number of seeds per recipe, counted from 0; default: 1"),
-    Flag(name="--data", default="sketch", help="sketch, hotdog, or the path of a folder or zip; default: sketch"),
-    Flag(name="--weights", default="source", help="source, imagenet, none, or a .safetensors file; default: source"),
+    Flag(
+        name="--data",
+        default="sketch",
+        help="sketch, hotdog, or the path of a folder or zip; default: sketch",
+    ),
+    Flag(
+        name="--weights",
+        default="source",
+        help="source, imagenet, none, or a .safetensors file; default: source",
+    ),
     Flag(name="--profile", default="smoke", help=f"{', '.join(PROFILES)}; default: smoke"),
     Flag(name="--device", default="cpu", help="cpu, cuda, cuda:1; default: cpu"),
     Flag(name="--precision", default="float32", help=f"{', '.join(PRECISIONS)}; default: float32"),
-    Flag(name="--run", default="local", help="name of the run, a folder under results/runs, or a path; default: local"),
+    Flag(
+        name="--run",
+        default="local",
+        help="name of the run, a folder under results/runs, or a path; default: local",
+    ),
     Flag(name="--resume", switch=True, help="keep the run's finished cells and run the others"),
-)  # fmt: skip
+)
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,7 +120,8 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse(values: dict[str, Any]) -> Options:
-    """Options from what a command line gave, keyed by the flags' names without dashes; absent ones take defaults.
+    """Options from what a command line gave, keyed by the flags' names without dashes; absent ones take
+    defaults.
 
     Raises:
         UsageError: a name that does not exist, with those that do; a number that is none.
@@ -134,7 +166,8 @@ def plan(options: Options, available: tuple[BackendInfo, ...]) -> list[Cell]:
     """The cells that answer the options, in the backends asked for, or else in all that are available.
 
     Raises:
-        UsageError: a combination that does not exist (names those that do), or a backend that is not available.
+        UsageError: a combination that does not exist (names those that do), or a backend that is not
+        available.
     """
     names = options.backend or tuple(card.name for card in available)
     missing = [backends.known()[name] for name in names if name not in {card.name for card in available}]

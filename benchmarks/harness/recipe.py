@@ -74,7 +74,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
-    """What a machine can bear: changes the size of images and batches and the amount of data, and nothing else."""
+    """What a machine can bear: changes the size of images and batches and the amount of data, and nothing
+    else."""
 
     name: str
     purpose: str

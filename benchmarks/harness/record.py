@@ -35,7 +35,8 @@ class Weights(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     """`none`, `source`, the official checkpoint's file name, or a file."""
     sha256: str | None
-    """Of the neutral file; null where the framework's own loader verified the checkpoint, or there is none."""
+    """Of the neutral file; null where the framework's own loader verified the checkpoint, or there is
+    none."""
 
 
 class CellDescription(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,7 +112,8 @@ class Throughput(msgspec.Struct, frozen=True, kw_only=True):
     inference_images_per_second: float
     """The same, logits only."""
     end_to_end_images_per_second: float
-    """A whole training epoch as a user waits for it, input pipeline included; median over the epochs after the first."""
+    """A whole training epoch as a user waits for it, input pipeline included; median over the epochs after
+    the first."""
     step_seconds: tuple[float, ...]
     """Every timed training block of one step, warm-up included, in order."""
     inference_seconds: tuple[float, ...]

@@ -1,4 +1,5 @@
-"""Run jobs in the environments of their backends: one process per job, and no two frameworks in one process."""
+"""Run jobs in the environments of their backends: one process per job, and no two frameworks in one
+process."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ class JobFailed(BenchmarkError):
 
 
 def interpreter_of(card: BackendInfo) -> Path | None:
-    """The Python that has this backend's framework: `$BENCHMARKS_PYTHON_<BACKEND>`, else this one, else tox's.
+    """The Python that has this backend's framework: `$BENCHMARKS_PYTHON_<BACKEND>`, else this one, else
+    tox's.
 
     None where there is none. Nothing is imported.
 
@@ -63,7 +65,8 @@ def available(*, here_only: bool = False) -> tuple[BackendInfo, ...]:
 
 
 def run_cell(job: worker.CellJob, *, log: Path, on_event: OnEvent) -> Record:
-    """Run a cell and return its record, with status `failed` if anything went wrong, its process's death included."""
+    """Run a cell and return its record, with status `failed` if anything went wrong, its process's death
+    included."""
     started, begin = datetime.now(timezone.utc), time.perf_counter()
     last = _run(job, backends.resolve(job.cell.backend), log=log, on_event=on_event)
     if isinstance(last, worker.CellDone):
@@ -117,7 +120,8 @@ def require_device(card: BackendInfo, device: str, *, log: Path) -> None:
 
 
 def input_workers(device: str, cores: int) -> int:
-    """Workers that read images. On the CPU none: training uses every core, and they would take them from it."""
+    """Workers that read images. On the CPU none: training uses every core, and they would take them from
+    it."""
     return 0 if device == "cpu" else min(cores, 8)
 
 
@@ -135,7 +139,8 @@ def _run(job: worker.Job, card: BackendInfo, *, log: Path, on_event: OnEvent) ->
     python = interpreter_of(card)
     if python is None:
         raise UsageError(
-            f"backend {card.name}: no environment has {card.title}; `tox run -e bench-{card.name} --notest` makes one,"
+            f"backend {card.name}: no environment has {card.title}; `tox run -e bench-{card.name}"
+            f" --notest` makes one,"
             f" or set BENCHMARKS_PYTHON_{card.name.upper()} to a Python that has it"
         )
     log.parent.mkdir(parents=True, exist_ok=True)

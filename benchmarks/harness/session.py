@@ -64,7 +64,8 @@ class Session:
         return self.folder / "records"
 
     def run(self, cell: Cell) -> record.Record:
-        """Run a cell, or take its record where the session resumes; the record is on disk when this returns."""
+        """Run a cell, or take its record where the session resumes; the record is on disk when this
+        returns."""
         path = self.records / f"{cell.id}.json"
         if self.options.resume and path.exists():
             kept = record.read(path)
@@ -121,7 +122,8 @@ class Session:
             there = [cell.id for cell in self.cells if (self.records / f"{cell.id}.json").exists()]
             if there:
                 raise UsageError(
-                    f"run {self.options.run} already has {len(there)} of these {len(self.cells)} cells ({there[0]}, ...);"
+                    f"run {self.options.run} already has {len(there)} of these {len(self.cells)} cells"
+                    f" ({there[0]}, ...);"
                     " --resume keeps them and runs the others, or choose another --run"
                 )
         self.records.mkdir(parents=True, exist_ok=True)
@@ -133,7 +135,8 @@ class Session:
                 name for name in Identity.__struct_fields__ if getattr(found, name) != getattr(wanted, name)
             ]
             raise UsageError(
-                f"run {self.options.run} was made with other {', '.join(names)}: its records cannot be mixed with these;"
+                f"run {self.options.run} was made with other {', '.join(names)}: its records cannot be"
+                f" mixed with these;"
                 " choose another --run"
             )
         for name in ("records", "logs", "plots"):

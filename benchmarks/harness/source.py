@@ -1,7 +1,7 @@
 """Network A: the source weights that this suite trains itself where no published ones are to be had.
 
-Step 1 of the hotdog chapter. Kept in the cache under a key made from the recipe and the images, so that the same
-network is trained once.
+Step 1 of the hotdog chapter. Kept in the cache under a key made from the recipe and the images, so that the
+same network is trained once.
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ import msgspec
 WINDOW = 5
 """Blocks in a rolling median. Five let one disturbed block pass unnoticed."""
 FLAT = 0.05
-"""Two neighbouring windows whose medians differ by less than this are steady; a shared two-core machine is no quieter."""
+"""Two neighbouring windows whose medians differ by less than this are steady; a shared two-core machine is
+no quieter."""
 
 
 class Blocks(msgspec.Struct, frozen=True, kw_only=True):

@@ -174,7 +174,8 @@ def _do(job: Job, emit: Emit) -> Event:
 
 
 def run_cell(job: CellJob, emit: Emit) -> Record:
-    """Train, evaluate and time a cell. What goes wrong ends up in the record, beside what had been measured."""
+    """Train, evaluate and time a cell. What goes wrong ends up in the record, beside what had been
+    measured."""
     cell = job.cell
     card = backends.resolve(cell.backend)
     started, begin = datetime.now(timezone.utc), time.perf_counter()
@@ -259,7 +260,8 @@ def pretrain(job: PretrainJob, emit: Emit) -> PretrainDone:
         backend.export_weights(),
         weights.Origin(
             architecture=job.recipe.architecture,
-            origin=f"{card.title} {backends.version(card)}, {job.recipe.id}, {job.data.name} {job.data.sha256[:12]}",
+            origin=f"{card.title} {backends.version(card)}, {job.recipe.id}, {job.data.name}"
+            f" {job.data.sha256[:12]}",
             preprocess=job.recipe.input.normalization,
             key=job.key,
         ),

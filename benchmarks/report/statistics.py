@@ -16,7 +16,7 @@ class Interval(msgspec.Struct, frozen=True):
 
 
 def wilson(correct: int, images: int) -> Interval:
-    """Wilson's score interval of a proportion at 95 % (E. B. Wilson, JASA 22, 1927): of one network's accuracy over
-    test images. It says nothing of how another seed would have done."""
+    """Wilson's score interval of a proportion at 95 % (E. B. Wilson, JASA 22, 1927): of one network's
+    accuracy over test images. It says nothing of how another seed would have done."""
     interval = binomtest(correct, images).proportion_ci(CONFIDENCE, method="wilson")
     return Interval(float(interval.low), float(interval.high))

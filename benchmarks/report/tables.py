@@ -34,15 +34,16 @@ def report(records: Sequence[Record], *, run: str) -> str:
 
 
 READING = """\
-- **Test accuracy** is the share of test images classified rightly after the last epoch, with Wilson's 95 % interval
-  over those images. Intervals of one seed say nothing of how another seed would have done; a difference between two
-  rows whose intervals overlap is not shown.
-- These are rows of the *native* track: each framework with its own architecture, preprocessing and idioms. A difference
-  between rows is a difference between networks as much as between frameworks.
-- **Train** and **inference** images/s come from the median of synchronised steps on a batch already in host memory;
-  "~" marks a rate whose steps had not become steady when the time was up. **Epoch** is what a user waits for, input pipeline included: the median
-  of the epochs after the first.
-- Cells ran one after the other, not interleaved: speeds are for orientation, and no framework is called faster here.
+- **Test accuracy** is the share of test images classified rightly after the last epoch, with Wilson's 95 %
+  interval over those images. It says nothing of how another seed would have done. Whether two rows differ
+  takes a paired test, which this report does not make.
+- These are rows of the *native* track: each framework with its own architecture, preprocessing and idioms. A
+  difference between rows is a difference between networks as much as between frameworks.
+- **Train** and **inference** images/s come from the median of synchronised steps on a batch already in host
+  memory; "~" marks a rate whose steps had not become steady when the time was up.
+- **Epoch** is what a user waits for, input pipeline included: the median of the epochs after the first.
+- Cells ran one after the other, not interleaved: speeds are for orientation, and no framework is called
+  faster here.
 - **Memory** is the peak resident set of the cell's process, framework included."""
 
 
@@ -52,7 +53,8 @@ def conditions(records: Sequence[Record]) -> str:
     data = cell.data
     ok = sum(record.status == "ok" for record in records)
     lines = [
-        f"{ok} of {len(records)} cells ok. Data: {data.name} ({data.train} training and {data.test} test images,"
+        f"{ok} of {len(records)} cells ok. Data: {data.name} ({data.train} training and {data.test} test"
+        f" images,"
         f" classes {', '.join(data.classes)}; sha256 `{data.sha256[:12]}`). Profile: {cell.profile}."
     ]
     environment = next((record.environment for record in records if record.environment), None)
@@ -65,9 +67,17 @@ def conditions(records: Sequence[Record]) -> str:
 
 
 HEADINGS = (
-    "backend", "architecture", "weights", "seed", "test accuracy [95 %]", "train images/s", "inference images/s",
-    "epoch s", "peak memory", "version",
-)  # fmt: skip
+    "backend",
+    "architecture",
+    "weights",
+    "seed",
+    "test accuracy [95 %]",
+    "train images/s",
+    "inference images/s",
+    "epoch s",
+    "peak memory",
+    "version",
+)
 
 
 def results_table(records: Iterable[Record]) -> str:

@@ -15,7 +15,11 @@ from benchmarks.harness.environment import PROJECT
 
 def command(*words: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "benchmarks", *words], cwd=PROJECT, capture_output=True, text=True, timeout=timeout
+        [sys.executable, "-m", "benchmarks", *words],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
     )
 
 
@@ -34,7 +38,16 @@ def test_list_names_every_recipe_for_a_person():
 
 
 def test_every_command_has_help():
-    for words in ([], ["list"], ["data"], ["data", "show"], ["data", "check"], ["pretrain"], ["report"], ["doctor"]):
+    for words in (
+        [],
+        ["list"],
+        ["data"],
+        ["data", "show"],
+        ["data", "check"],
+        ["pretrain"],
+        ["report"],
+        ["doctor"],
+    ):
         answer = command(*words, "--help")
         assert answer.returncode == 0 and "Usage" in answer.stdout
 
@@ -80,7 +93,15 @@ def test_the_report_takes_the_bench_s_options_and_passes_over_them(tmp_path, ok_
     pytest.importorskip("scipy", reason="the report's libraries are in the report's environment only")
     record.write(tmp_path / "records", ok_record)
     answer = command(
-        "report", "--protocol", "finetune", "--backend=torch", "--resume", "--seeds", "2", "--run", str(tmp_path)
+        "report",
+        "--protocol",
+        "finetune",
+        "--backend=torch",
+        "--resume",
+        "--seeds",
+        "2",
+        "--run",
+        str(tmp_path),
     )
     assert answer.returncode == 0, answer.stderr
     assert "0.750 [0.686, 0.805]" in (tmp_path / "report.md").read_text()

@@ -61,14 +61,23 @@ class TestRuns:
         weights.write_bytes(b"no weights")
         run = tmp_path / "run"
         answer = bench(
-            "--data", str(data_folder), "--protocol", "frozen,scratch", "--weights", str(weights), "--run", str(run)
+            "--data",
+            str(data_folder),
+            "--protocol",
+            "frozen,scratch",
+            "--weights",
+            str(weights),
+            "--run",
+            str(run),
         )
         assert answer.returncode == 1
         found = {(item.cell.protocol, item.status) for item in record.read_all(run / "records")}
         assert found == {("frozen", "failed"), ("scratch", "ok")}
         assert "not a whole safetensors file" in answer.stdout
 
-    def test_the_official_weights_without_a_network_are_a_failed_record(self, data_folder, tmp_path, monkeypatch):
+    def test_the_official_weights_without_a_network_are_a_failed_record(
+        self, data_folder, tmp_path, monkeypatch
+    ):
         if os.environ.get("BENCHMARKS_ONLINE"):
             pytest.skip("BENCHMARKS_ONLINE is set: the download would succeed")
         monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")

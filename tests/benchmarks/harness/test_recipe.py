@@ -37,13 +37,21 @@ def test_every_backend_has_the_three_protocols_and_a_way_to_source_weights():
 def test_hyper_parameters_are_those_of_the_seeds(recipe, rate, multiplier, decay):
     found = recipe_of(recipe)
     optimizer = found.optimizer
-    assert (optimizer.learning_rate, optimizer.head_multiplier, optimizer.weight_decay) == (rate, multiplier, decay)
+    assert (optimizer.learning_rate, optimizer.head_multiplier, optimizer.weight_decay) == (
+        rate,
+        multiplier,
+        decay,
+    )
     assert (found.batch_size, found.epochs) == (128, 5)
 
 
 def test_vgg16_trains_as_its_seed_does():
     optimizer = recipe_of("native-vgg16-finetune").optimizer
-    assert (optimizer.momentum, optimizer.nesterov, optimizer.schedule) == (0.9, True, InverseTime(decay=1e-6))
+    assert (optimizer.momentum, optimizer.nesterov, optimizer.schedule) == (
+        0.9,
+        True,
+        InverseTime(decay=1e-6),
+    )
     assert recipe_of("native-vgg16-last-block").trainable.first == "block5"
 
 
@@ -68,10 +76,10 @@ def test_the_test_transform_keeps_torchvision_s_proportion():
 @pytest.mark.parametrize(
     ("damage", "complaint"),
     [
-        (('epochs = 5', 'epochs = "five"'), "epochs"),
-        (('epochs = 5', 'epoch = 5'), "epoch"),
+        (("epochs = 5", 'epochs = "five"'), "epochs"),
+        (("epochs = 5", "epoch = 5"), "epoch"),
         (('name = "sgd"', 'name = "adamw"'), "optimizer"),
-        (('summary = "', 'summary = '), "native"),
+        (('summary = "', "summary = "), "native"),
     ],
 )
 def test_a_bad_recipe_is_one_line_that_names_file_and_field(tmp_path, damage, complaint):
@@ -85,7 +93,7 @@ def test_a_bad_recipe_is_one_line_that_names_file_and_field(tmp_path, damage, co
 
 
 def test_unknown_names_are_answered_with_the_known_ones():
-    with pytest.raises(UsageError, match="there are: .*native-resnet18-finetune"):
+    with pytest.raises(UsageError, match=r"there are: .*native-resnet18-finetune"):
         recipe_of("nothing")
     with pytest.raises(UsageError, match=", ".join(PROFILES)):
         profile_of("huge")

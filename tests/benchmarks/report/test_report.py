@@ -65,7 +65,9 @@ class TestTables:
 
 class TestMerge:
     def part(self, path: Path, name: str) -> None:
-        path.write_text(json.dumps({"machine_info": {"node": "x"}, "benchmarks": [{"name": name}], "version": "5"}))
+        path.write_text(
+            json.dumps({"machine_info": {"node": "x"}, "benchmarks": [{"name": name}], "version": "5"})
+        )
 
     def test_all_environments_end_in_one_file(self, tmp_path):
         self.part(tmp_path / "gluon.json", "a")
