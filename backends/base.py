@@ -329,7 +329,7 @@ class Backend(abc.ABC):
 
 
 def require_device(session: Session, available: Iterable[str]) -> None:
-    """Raise DeviceError unless the session's device is among the available ones (`cuda:1` is a `cuda`)."""
+    """Raise DeviceError unless the session's device is among the available ones (`cuda` means `cuda:0`)."""
     names = tuple(available)
-    if session.device.split(":")[0] not in {name.split(":")[0] for name in names}:
+    if session.device not in names and f"{session.device}:0" not in names:
         raise DeviceError(f"no device '{session.device}' here; this framework sees: {', '.join(names)}")

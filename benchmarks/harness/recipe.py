@@ -95,7 +95,7 @@ PROFILES = {
         Profile(
             name="smoke",
             purpose="a first look, and CI: minutes on two cores",
-            image_size=64,
+            image_size=48,
             batch_size=32,
             train_per_class=200,
             test_per_class=100,

@@ -16,7 +16,8 @@ from pathlib import Path
 import msgspec
 
 import backends
-from backends.base import BackendInfo, BenchmarkError, DeviceError, UsageError
+from backends import base
+from backends.base import BackendInfo, BenchmarkError, UsageError
 from benchmarks.harness import worker
 from benchmarks.harness.environment import PROJECT, available_cores, thread_environment
 from benchmarks.harness.record import Failure, Record
@@ -113,10 +114,7 @@ def require_device(card: BackendInfo, device: str, *, log: Path) -> None:
     Raises:
         DeviceError: names the devices that it sees.
     """
-    kind = device.split(":")[0]
-    devices = probe(card, log=log).devices
-    if kind not in {name.split(":")[0] for name in devices} or (":" in device and device not in devices):
-        raise DeviceError(f"--device {device}: {card.title} sees none; it sees {', '.join(devices)}")
+    base.require_device(base.Session(device=device), probe(card, log=log).devices)
 
 
 def input_workers(device: str, cores: int) -> int:

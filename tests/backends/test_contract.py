@@ -77,11 +77,12 @@ class TestDevices:
     def test_the_cpu_is_always_there(self, framework):
         assert framework.devices()[0] == "cpu"
 
-    def test_a_device_that_is_not_there_is_named_with_those_that_are(self, framework):
-        if len(framework.devices()) > 1:
+    @pytest.mark.parametrize("device", ["cuda", "cuda:7", "tpu"])
+    def test_a_device_that_is_not_there_is_named_with_those_that_are(self, framework, device):
+        if device == "cuda" and len(framework.devices()) > 1:
             pytest.skip("this machine has a GPU")
-        with pytest.raises(DeviceError, match=r"no device 'cuda' here.*cpu"):
-            framework(Session(device="cuda"))
+        with pytest.raises(DeviceError, match=rf"no device '{device}' here.*cpu"):
+            framework(Session(device=device, threads=2))
 
 
 class TestBuild:
@@ -125,7 +126,7 @@ class TestBuild:
         assert all(not bias.any() for bias in biases)
 
     def test_an_unknown_architecture_is_named_with_those_that_exist(self, framework):
-        backend = framework(Session())
+        backend = framework(Session(threads=2))
         with pytest.raises(UsageError, match="no architecture 'alexnet'; it has: "):
             backend.build(ModelSpec(architecture="alexnet", classes=2, image_size=SIZE))
 
@@ -378,7 +379,7 @@ class TestInput:
 
     @pytest.mark.parametrize("resize_mode", ["shorter-side", "squash"])
     def test_testing_keeps_the_file_order_and_drops_nothing(self, framework, folder, resize_mode):
-        backend = framework(Session())
+        backend = framework(Session(threads=2))
         pipeline = backend.input_pipeline(
             folder,
             Transform(size=SIZE, resize=36, resize_mode=resize_mode),
@@ -394,7 +395,7 @@ class TestInput:
     @pytest.mark.parametrize("normalization", ["imagenet", "caffe"])
     @pytest.mark.parametrize("training", [True, False])
     def test_normalised_colours_are_known(self, framework, folder, normalization, training):
-        backend = framework(Session())
+        backend = framework(Session(threads=2))
         pipeline = backend.input_pipeline(
             folder,
             Transform(size=SIZE, resize=36, normalization=normalization),
@@ -411,7 +412,7 @@ class TestInput:
     def test_training_shuffles_anew_each_epoch_and_repeats_by_seed(self, framework, folder):
         orders = []
         for _ in range(2):
-            backend = framework(Session(seed=3))
+            backend = framework(Session(seed=3, threads=2))
             pipeline = backend.input_pipeline(
                 folder, Transform(size=SIZE, resize=36), batch_size=10, training=True
             )
@@ -426,7 +427,7 @@ class TestInput:
         (tmp_path / "a").mkdir()
         Image.fromarray(np.stack([ramp] * 3, axis=2)).save(tmp_path / "a" / "ramp.png")
         listing = ImageList(root=str(tmp_path), files=("a/ramp.png",) * 24, labels=(0,) * 24, classes=("a",))
-        backend = framework(Session())
+        backend = framework(Session(threads=2))
         pipeline = backend.input_pipeline(
             listing, Transform(size=SIZE, resize=36), batch_size=24, training=True
         )

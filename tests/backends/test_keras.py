@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import hashlib
 import http.server
 import inspect
 import os
@@ -494,9 +495,8 @@ class TestOfficial:
         assert f"{official.cache / 'vgg16.h5'} has the MD5" in message
         assert (official.cache / "vgg16.h5").read_bytes() == b"half a download"
 
+    @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras' own, in `save`
     def test_a_good_file_is_fetched_once_and_loaded(self, official, served, keras):
-        import hashlib
-
         folder, url = served
         source = keras.applications.VGG16(include_top=False, weights=None)
         source.save(folder / "vgg16.h5")
