@@ -18,6 +18,7 @@ import backends
 from backends.base import BackendInfo, BenchmarkError, UsageError
 from benchmarks.harness import data, plan, record, runner, source
 from benchmarks.harness.cache import cache_folder, write_whole
+from benchmarks.harness.environment import PROJECT
 from benchmarks.harness.progress import JobProgress
 from benchmarks.harness.recipe import PROFILES, all_recipes, profile_of
 from benchmarks.harness.session import run_folder
@@ -167,6 +168,23 @@ def doctor() -> None:
     for path in sorted((cache / "weights").glob("*.safetensors")):
         out.print(f"weights  {path.name}  {path.stat().st_size / 2**20:.0f} MiB", highlight=False)
     out.print("\nnext     " + ("pytest benchmarks, or tox run -m bench" if ready else "tox run -m bench"))
+
+
+@app.command()
+def readme(
+    path: Annotated[Path, typer.Argument(help="The Markdown file.")] = Path("README.md"),
+    check: Annotated[bool, typer.Option("--check", help="Change nothing; exit 1 if a table is stale.")] = False,
+) -> None:
+    """Regenerate the tables of README.md from the committed records that they came from."""
+    from benchmarks.report.readme import regenerate  # scipy is in the report's environment only
+
+    before = path.read_text()
+    after = regenerate(before, PROJECT)
+    if check and after != before:
+        err.print(f"{path}: a table is stale; run `python -m benchmarks readme {path}`")
+        raise typer.Exit(1)
+    if not check:
+        write_whole(path, after.encode())
 
 
 @app.command()

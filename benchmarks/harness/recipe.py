@@ -96,9 +96,9 @@ PROFILES = {
             name="smoke",
             purpose="a first look, and CI: minutes on two cores",
             image_size=48,
-            batch_size=32,
-            train_per_class=200,
-            test_per_class=100,
+            batch_size=64,
+            train_per_class=300,
+            test_per_class=150,
             timing_seconds=6,
         ),
         Profile(

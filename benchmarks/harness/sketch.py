@@ -264,7 +264,7 @@ def photograph(image: Image.Image, random: np.random.RandomState) -> Image.Image
     slope_x, slope_y = random.uniform(-0.3, 0.3, 2).astype(np.float32)
     across, down = np.linspace(-1, 1, width, dtype=np.float32), np.linspace(-1, 1, height, dtype=np.float32)
     light = 1 + slope_x * across[None, :] + slope_y * down[:, None]
-    cast = random.uniform(0.82, 1.18) * random.uniform(0.93, 1.07, 3)
+    cast = random.uniform(0.82, 1.18) * random.uniform(0.75, 1.25, 3)
     grain = (random.random_sample((height, width)) - 0.5) * random.uniform(4, 18)
     pixels = np.asarray(image, dtype=np.float32) * light[:, :, None] * cast.astype(np.float32)
     pixels = (

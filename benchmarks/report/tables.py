@@ -85,6 +85,30 @@ def results_table(records: Iterable[Record]) -> str:
     return table(HEADINGS, [_row(record) for record in records], right=range(5, 9))
 
 
+OVERVIEW_HEADINGS = (
+    "protocol",
+    "backend",
+    "architecture",
+    "weights",
+    "test accuracy [95 %]",
+    "train images/s",
+    "inference images/s",
+    "epoch s",
+)
+
+
+def overview(records: Sequence[Record]) -> str:
+    """All cells in one table, by protocol, under a line that says on what they ran."""
+    ordered = sorted(
+        records, key=lambda record: (_place(record.cell.protocol), record.cell.backend, record.cell.seed)
+    )
+    rows = []
+    for record in ordered:
+        backend, architecture, start, _, accuracy, train, inference, epoch, *_ = _row(record)
+        rows.append((record.cell.protocol, backend, architecture, start, accuracy, train, inference, epoch))
+    return conditions(records) + "\n\n" + table(OVERVIEW_HEADINGS, rows, right=range(5, 8))
+
+
 def failures_table(records: Iterable[Record]) -> str:
     """Why cells failed."""
     rows = [

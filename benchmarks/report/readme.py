@@ -1,0 +1,29 @@
+"""Tables in hand-written Markdown, regenerated from the committed records they came from.
+
+A block begins with `<!-- table: FOLDER -->`, a folder of records relative to the project, and ends with
+`<!-- end -->`; what stands between them is this module's.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from benchmarks.harness import record
+from benchmarks.report import tables
+
+BLOCK = re.compile(r"(<!-- table: (?P<folder>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def regenerate(text: str, project: Path) -> str:
+    """The text with every block made anew from its records.
+
+    Raises:
+        RecordError: a record of a block cannot be read.
+    """
+
+    def block(match: re.Match[str]) -> str:
+        records = record.read_all(project / match["folder"])
+        return f"{match[1]}\n{tables.overview(records)}\n\n{match[3]}"
+
+    return BLOCK.sub(block, text)

@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("scipy", reason="the report's libraries are in the report's environment only")
+
+from benchmarks.harness import record
+from benchmarks.harness.environment import PROJECT
+from benchmarks.report.readme import BLOCK, regenerate
+
+
+def test_a_block_is_made_from_its_records_and_nothing_else_changes(tmp_path, ok_record):
+    record.write(tmp_path / "r", ok_record)
+    text = "before\n<!-- table: r -->\nstale\n<!-- end -->\nafter\n"
+    made = regenerate(text, tmp_path)
+    assert made.startswith("before\n<!-- table: r -->\n") and made.endswith("<!-- end -->\nafter\n")
+    assert "stale" not in made and "0.750 [0.686, 0.805]" in made
+    assert regenerate(made, tmp_path) == made
+
+
+def test_the_project_s_own_tables_are_those_of_their_committed_records():
+    text = (PROJECT / "README.md").read_text()
+    assert BLOCK.search(text)
+    assert regenerate(text, PROJECT) == text, "run: python -m benchmarks readme"
