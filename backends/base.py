@@ -328,6 +328,13 @@ class Backend(abc.ABC):
         return None
 
 
+def require_architecture(info: BackendInfo, architecture: str, available: Iterable[str]) -> None:
+    """Raise UsageError unless the architecture is among the available ones."""
+    names = tuple(available)
+    if architecture not in names:
+        raise UsageError(f"{info.name} has no architecture '{architecture}'; it has: {', '.join(names)}")
+
+
 def require_device(session: Session, available: Iterable[str]) -> None:
     """Raise DeviceError unless the session's device is among the available ones (`cuda` means `cuda:0`)."""
     names = tuple(available)

@@ -173,7 +173,7 @@ def doctor() -> None:
 @app.command()
 def readme(
     path: Annotated[Path, typer.Argument(help="The Markdown file.")] = Path("README.md"),
-    check: Annotated[bool, typer.Option("--check", help="Change nothing; exit 1 if a table is stale.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Change nothing; exit 1 if stale.")] = False,
 ) -> None:
     """Regenerate the tables of README.md from the committed records that they came from."""
     from benchmarks.report.readme import regenerate  # scipy is in the report's environment only

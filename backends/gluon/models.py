@@ -20,7 +20,8 @@ from gluoncv.utils import check_sha1
 from mxnet.gluon import HybridBlock, Parameter, nn
 
 from backends import weights
-from backends.base import ModelSpec, UsageError, WeightsError, one_line
+from backends.base import ModelSpec, WeightsError, one_line, require_architecture
+from backends.gluon import INFO
 
 # --- What there is --------------------------------------------------------------------------------
 
@@ -49,10 +50,7 @@ def build(spec: ModelSpec, context: Any) -> HybridBlock:
     Raises:
         UsageError: no such architecture here.
     """
-    if spec.architecture not in ARCHITECTURES:
-        raise UsageError(
-            f"gluon has no architecture '{spec.architecture}'; it has: {', '.join(ARCHITECTURES)}"
-        )
+    require_architecture(INFO, spec.architecture, ARCHITECTURES)
     network = ARCHITECTURES[spec.architecture](spec)
     network.initialize(_INITIALIZERS[spec.initializer], ctx=context)
     network.hybridize()

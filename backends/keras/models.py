@@ -10,7 +10,8 @@ import msgspec
 import numpy as np
 from keras import layers
 
-from backends.base import ModelSpec, UsageError
+from backends.base import ModelSpec, require_architecture
+from backends.keras import INFO
 
 # --- What there is --------------------------------------------------------------------------------
 
@@ -56,10 +57,7 @@ def build(spec: ModelSpec) -> Any:
     Raises:
         UsageError: no such architecture here.
     """
-    if spec.architecture not in ARCHITECTURES:
-        raise UsageError(
-            f"keras has no architecture '{spec.architecture}'; it has: {', '.join(ARCHITECTURES)}"
-        )
+    require_architecture(INFO, spec.architecture, ARCHITECTURES)
     network = ARCHITECTURES[spec.architecture](spec)
     if spec.initializer == "he":  # Keras' default is already `xavier`: Glorot uniform, zero biases
         _he(network)

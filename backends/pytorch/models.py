@@ -8,7 +8,8 @@ import torch
 import torchvision
 from torch import nn
 
-from backends.base import ModelSpec, UsageError
+from backends.base import ModelSpec, require_architecture
+from backends.pytorch import INFO
 
 # --- What there is --------------------------------------------------------------------------------
 
@@ -30,10 +31,7 @@ def build(spec: ModelSpec) -> nn.Module:
     Raises:
         UsageError: no such architecture here.
     """
-    if spec.architecture not in ARCHITECTURES:
-        raise UsageError(
-            f"pytorch has no architecture '{spec.architecture}'; it has: {', '.join(ARCHITECTURES)}"
-        )
+    require_architecture(INFO, spec.architecture, ARCHITECTURES)
     network = ARCHITECTURES[spec.architecture](spec)
     if spec.initializer != "default":
         network.apply(_xavier if spec.initializer == "xavier" else _he)

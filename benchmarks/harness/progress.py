@@ -8,8 +8,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
+from benchmarks.harness.messages import CellDone, EpochEnd, Event, PretrainDone, Stage, Step
 from benchmarks.harness.record import Epoch, Record
-from benchmarks.harness.worker import CellDone, EpochEnd, Event, PretrainDone, Stage, Step
 
 
 class JobProgress:

@@ -15,7 +15,7 @@ SCHEMA_FILE = Path(__file__).with_name("record.schema.json")
 
 
 class RecordError(BenchmarkError):
-    """A file that is not a record of this version."""
+    """A file that is not a record of this version, or cannot be written."""
 
 
 class Data(msgspec.Struct, frozen=True, kw_only=True):
@@ -188,9 +188,18 @@ def to_json(value: Any) -> bytes:
 
 
 def write(folder: Path, record: Record) -> Path:
-    """Write `<folder>/<cell id>.json`, atomically."""
+    """Write `<folder>/<cell id>.json`, whole or not at all.
+
+    Raises:
+        RecordError: the disk is full or may not be written to.
+    """
     path = folder / f"{record.cell.id}.json"
-    write_whole(path, to_json(record))
+    try:
+        write_whole(path, to_json(record))
+    except OSError as error:
+        raise RecordError(
+            f"record {path}: cannot be written ({one_line(error)}); make room and --resume"
+        ) from error
     return path
 
 

@@ -18,11 +18,11 @@ import msgspec
 import backends
 from backends import base
 from backends.base import BackendInfo, BenchmarkError, UsageError
-from benchmarks.harness import worker
+from benchmarks.harness import messages
 from benchmarks.harness.environment import PROJECT, available_cores, thread_environment
 from benchmarks.harness.record import Failure, Record
 
-OnEvent = Callable[[worker.Event], None]
+OnEvent = Callable[[messages.Event], None]
 
 
 class JobFailed(BenchmarkError):
@@ -65,47 +65,44 @@ def available(*, here_only: bool = False) -> tuple[BackendInfo, ...]:
 # --- Running --------------------------------------------------------------------------------------
 
 
-def run_cell(job: worker.CellJob, *, log: Path, on_event: OnEvent) -> Record:
+def run_cell(job: messages.CellJob, *, log: Path, on_event: OnEvent) -> Record:
     """Run a cell and return its record, with status `failed` if anything went wrong, its process's death
     included."""
     started, begin = datetime.now(timezone.utc), time.perf_counter()
-    last = _run(job, backends.resolve(job.cell.backend), log=log, on_event=on_event)
-    if isinstance(last, worker.CellDone):
-        return last.record
-    failure = (
-        last.failure if isinstance(last, worker.Failed) else Failure(type="WorkerError", message="no result")
-    )
+    outcome = _run(job, backends.resolve(job.cell.backend), log=log, on_event=on_event)
+    if isinstance(outcome, messages.CellDone):
+        return outcome.record
     return Record(
-        cell=worker.describe_cell(job, framework_version="unknown"),
+        cell=job.description(framework_version="unknown"),
         status="failed",
-        error=failure,
+        error=_failure(outcome),
         started=started.isoformat(timespec="seconds"),
         seconds=time.perf_counter() - begin,
     )
 
 
-def pretrain(job: worker.PretrainJob, *, log: Path, on_event: OnEvent) -> worker.PretrainDone:
+def pretrain(job: messages.PretrainJob, *, log: Path, on_event: OnEvent) -> messages.PretrainDone:
     """Train network A.
 
     Raises:
         JobFailed: says why.
     """
-    last = _run(job, backends.resolve(job.recipe.backend), log=log, on_event=on_event)
-    if isinstance(last, worker.PretrainDone):
-        return last
-    raise JobFailed(f"{job.recipe.id}: {_why(last)}")
+    outcome = _run(job, backends.resolve(job.recipe.backend), log=log, on_event=on_event)
+    if isinstance(outcome, messages.PretrainDone):
+        return outcome
+    raise JobFailed(f"{job.recipe.id}: {_failure(outcome).message}")
 
 
-def probe(card: BackendInfo, *, log: Path) -> worker.ProbeDone:
+def probe(card: BackendInfo, *, log: Path) -> messages.ProbeDone:
     """The version and the devices of a backend's framework, asked of the framework itself.
 
     Raises:
         JobFailed: it cannot be imported; says why.
     """
-    last = _run(worker.ProbeJob(backend=card.name), card, log=log, on_event=lambda _: None)
-    if isinstance(last, worker.ProbeDone):
-        return last
-    raise JobFailed(f"{card.title}: {_why(last)}")
+    outcome = _run(messages.ProbeJob(backend=card.name), card, log=log, on_event=lambda _: None)
+    if isinstance(outcome, messages.ProbeDone):
+        return outcome
+    raise JobFailed(f"{card.title}: {_failure(outcome).message}")
 
 
 def require_device(card: BackendInfo, device: str, *, log: Path) -> None:
@@ -118,8 +115,8 @@ def require_device(card: BackendInfo, device: str, *, log: Path) -> None:
 
 
 def input_workers(device: str, cores: int) -> int:
-    """Workers that read images. On the CPU none: training uses every core, and they would take them from
-    it."""
+    """Workers that read images. On the CPU none, as training uses every core; what none means is the framework's
+    own: torch and Gluon read between steps, tf.data in its own threads."""
     return 0 if device == "cpu" else min(cores, 8)
 
 
@@ -128,11 +125,13 @@ def threads() -> int:
     return available_cores()
 
 
-def _why(last: worker.Event | None) -> str:
-    return last.failure.message if isinstance(last, worker.Failed) else "its process ended without a result"
+def _failure(outcome: messages.Outcome) -> Failure:
+    if isinstance(outcome, messages.Failed):
+        return outcome.failure
+    return Failure(type="WorkerError", message=f"the worker answered with a {type(outcome).__name__}")
 
 
-def _run(job: worker.Job, card: BackendInfo, *, log: Path, on_event: OnEvent) -> worker.Event | None:
+def _run(job: messages.Job, card: BackendInfo, *, log: Path, on_event: OnEvent) -> messages.Outcome:
     """Run a job to its last event, or to a `Failed` that tells how its process died."""
     python = interpreter_of(card)
     if python is None:
@@ -142,7 +141,7 @@ def _run(job: worker.Job, card: BackendInfo, *, log: Path, on_event: OnEvent) ->
             f" or set BENCHMARKS_PYTHON_{card.name.upper()} to a Python that has it"
         )
     log.parent.mkdir(parents=True, exist_ok=True)
-    last: worker.Event | None = None
+    last: messages.Event | None = None
     with log.open("wb") as errors:
         process = subprocess.Popen(
             [str(python), "-m", "benchmarks.harness.worker"],
@@ -158,16 +157,16 @@ def _run(job: worker.Job, card: BackendInfo, *, log: Path, on_event: OnEvent) ->
             process.stdin.write(msgspec.json.encode(job) + b"\n")
             process.stdin.flush()  # and left open: the worker ends when it closes
             for line in process.stdout:
-                last = msgspec.json.decode(line, type=worker.Event)
+                last = msgspec.json.decode(line, type=messages.Event)
                 on_event(last)
             code = process.wait()
         except BrokenPipeError:
             code = process.wait()
         finally:
             _end(process)
-    if isinstance(last, worker.CellDone | worker.PretrainDone | worker.ProbeDone | worker.Failed):
+    if isinstance(last, messages.Outcome):
         return last
-    return worker.Failed(failure=Failure(type="WorkerDied", message=_death(code, log)))
+    return messages.Failed(failure=Failure(type="WorkerDied", message=_death(code, log)))
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -13,10 +13,10 @@ from backends.base import UsageError
 from benchmarks.harness import data, record, runner, source
 from benchmarks.harness.cache import write_whole
 from benchmarks.harness.environment import PROJECT, code_sha256
+from benchmarks.harness.messages import CellJob, StartingWeights
 from benchmarks.harness.plan import Cell, Options
 from benchmarks.harness.progress import JobProgress
 from benchmarks.harness.recipe import Recipe, pretraining_of, profile_of
-from benchmarks.harness.worker import CellJob, StartingWeights
 
 RUNS = PROJECT / "results" / "runs"
 SCRATCH_RUN = "local"

@@ -15,9 +15,9 @@ from rich.console import Console
 from backends import weights
 from benchmarks.harness import data, runner
 from benchmarks.harness.cache import cache_folder
+from benchmarks.harness.messages import PretrainJob, StartingWeights
 from benchmarks.harness.progress import JobProgress
 from benchmarks.harness.recipe import Recipe
-from benchmarks.harness.worker import PretrainJob, StartingWeights
 
 
 def source_key(recipe: Recipe, images: data.DataSet) -> str:

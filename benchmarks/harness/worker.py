@@ -25,12 +25,23 @@ from backends import weights
 from backends.base import Backend, BenchmarkError, NumericalError, Session, WeightsError, one_line
 from benchmarks.harness import environment, timing, training
 from benchmarks.harness.data import DataSet
-from benchmarks.harness.plan import Cell
+from benchmarks.harness.messages import (
+    CellDone,
+    CellJob,
+    EpochEnd,
+    Event,
+    Failed,
+    Job,
+    PretrainDone,
+    PretrainJob,
+    ProbeDone,
+    Stage,
+    StartingWeights,
+    Step,
+)
 from benchmarks.harness.recipe import Recipe
 from benchmarks.harness.record import (
     Accuracy,
-    CellDescription,
-    Data,
     Epoch,
     Failure,
     Memory,
@@ -41,100 +52,6 @@ from benchmarks.harness.record import (
     Weights,
 )
 
-# --- What goes in and out -------------------------------------------------------------------------
-
-
-class StartingWeights(msgspec.Struct, frozen=True, kw_only=True):
-    """What a cell starts from."""
-
-    name: str
-    """`none`, `imagenet`, `source`, or a file's name."""
-    path: str | None = None
-    sha256: str | None = None
-
-
-class CellJob(msgspec.Struct, frozen=True, kw_only=True, tag="cell"):
-    """Run a cell; the result is its record."""
-
-    cell: Cell
-    data: DataSet
-    weights: StartingWeights
-    threads: int
-    input_workers: int
-
-
-class PretrainJob(msgspec.Struct, frozen=True, kw_only=True, tag="pretrain"):
-    """Train network A and write its neutral weights to `target`."""
-
-    recipe: Recipe
-    data: DataSet
-    key: str
-    target: str
-    device: str
-    threads: int
-    input_workers: int
-
-
-class ProbeJob(msgspec.Struct, frozen=True, kw_only=True, tag="probe"):
-    """Import the framework and say what it is."""
-
-    backend: str
-
-
-Job = CellJob | PretrainJob | ProbeJob
-
-
-class Step(msgspec.Struct, frozen=True, kw_only=True, tag="step"):
-    """Images of an epoch done so far."""
-
-    epoch: int
-    epochs: int
-    done: int
-    images: int
-
-
-class EpochEnd(msgspec.Struct, frozen=True, kw_only=True, tag="epoch"):
-    """An epoch and its evaluation are over."""
-
-    row: Epoch
-    epochs: int
-
-
-class Stage(msgspec.Struct, frozen=True, kw_only=True, tag="stage"):
-    """What happens now, in a few words."""
-
-    text: str
-
-
-class CellDone(msgspec.Struct, frozen=True, kw_only=True, tag="cell-done"):
-    """The record, of a failed cell too."""
-
-    record: Record
-
-
-class PretrainDone(msgspec.Struct, frozen=True, kw_only=True, tag="pretrain-done"):
-    """The weights are written."""
-
-    sha256: str
-    accuracy: float
-    """Of network A on the source set's own test images."""
-    seconds: float
-
-
-class ProbeDone(msgspec.Struct, frozen=True, kw_only=True, tag="probe-done"):
-    """What the framework is."""
-
-    version: str
-    devices: tuple[str, ...]
-
-
-class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
-    """The job could not be done."""
-
-    failure: Failure
-
-
-Event = Step | EpochEnd | Stage | CellDone | PretrainDone | ProbeDone | Failed
 Emit = Callable[[Event], None]
 
 STEP_EVENTS_PER_SECOND = 5  # enough for a smooth bar, and nothing against a step
@@ -179,7 +96,7 @@ def run_cell(job: CellJob, emit: Emit) -> Record:
     cell = job.cell
     card = backends.resolve(cell.backend)
     started, begin = datetime.now(timezone.utc), time.perf_counter()
-    description = describe_cell(job, backends.version(card))
+    description = job.description(backends.version(card))
     load = environment.describe(job.threads).load_average  # before our own work raises it
     training_settings = Training(
         epochs=cell.recipe.epochs,
@@ -267,33 +184,6 @@ def pretrain(job: PretrainJob, emit: Emit) -> PretrainDone:
         ),
     )
     return PretrainDone(sha256=sha256, accuracy=accuracy, seconds=time.perf_counter() - begin)
-
-
-def describe_cell(job: CellJob, framework_version: str) -> CellDescription:
-    """The record's description of a cell."""
-    cell = job.cell
-    return CellDescription(
-        id=cell.id,
-        backend=cell.backend,
-        framework_version=framework_version,
-        track=cell.recipe.track,
-        architecture=cell.recipe.architecture,
-        recipe=cell.recipe.id,
-        protocol=cell.recipe.protocol,
-        variant=cell.variant,
-        seed=cell.seed,
-        profile=cell.profile.name,
-        device=cell.device,
-        precision=cell.precision,
-        data=Data(
-            name=job.data.name,
-            sha256=job.data.sha256,
-            train=len(job.data.train.files),
-            test=len(job.data.test.files),
-            classes=job.data.classes,
-        ),
-        weights=Weights(name=job.weights.name, sha256=job.weights.sha256),
-    )
 
 
 def peak_rss_bytes() -> int:

@@ -64,7 +64,7 @@ def test_writing_leaves_the_old_record_when_it_cannot_finish(tmp_path, monkeypat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(record.RecordError, match=r"No space left on device.*--resume"):
         record.write(tmp_path, failed_record)
     assert [path.name for path in tmp_path.iterdir()] == [f"{ok_record.cell.id}.json"]
     assert record.read_all(tmp_path) == [ok_record]

@@ -15,10 +15,10 @@ import pytest
 import backends
 from backends import weights
 from backends.base import DeviceError, Optimizer, UsageError
-from benchmarks.harness import data, record, runner, worker
+from benchmarks.harness import data, messages, record, runner
+from benchmarks.harness.messages import CellJob, EpochEnd, StartingWeights
 from benchmarks.harness.plan import Cell
 from benchmarks.harness.recipe import PROFILES, Recipe, all_recipes
-from benchmarks.harness.worker import CellJob, EpochEnd, StartingWeights
 
 INSTALLED = [card for card in backends.known().values() if backends.installed(card)]
 needs_framework = pytest.mark.skipif(not INSTALLED, reason="no framework is installed in this environment")
@@ -67,7 +67,7 @@ def run(job, tmp_path, on_event=lambda _: None) -> record.Record:
 @needs_framework
 class TestCells:
     def test_a_cell_learns_two_colours_and_its_record_says_everything(self, card, images, tmp_path):
-        events: list[worker.Event] = []
+        events: list[messages.Event] = []
         recipe = recipe_for(card, "scratch")
         easy = msgspec.structs.replace(
             recipe, initializer="he", optimizer=Optimizer(learning_rate=0.01), epochs=3, head="linear"
@@ -101,7 +101,7 @@ class TestCells:
         )
         target = cache / "a.safetensors"
         done = runner.pretrain(
-            worker.PretrainJob(
+            messages.PretrainJob(
                 recipe=pretraining,
                 data=images,
                 key="k",
@@ -150,7 +150,7 @@ class TestCells:
         assert gone in found.error.message
 
     def test_a_killed_worker_is_a_failed_record(self, card, images, tmp_path):
-        def kill(event: worker.Event) -> None:
+        def kill(event: messages.Event) -> None:
             if isinstance(event, EpochEnd):
                 children = psutil.Process().children()
                 assert children
@@ -164,7 +164,7 @@ class TestCells:
     def test_no_worker_outlives_the_one_who_stops_listening(self, card, images, tmp_path):
         started: list[psutil.Process] = []
 
-        def interrupt(event: worker.Event) -> None:
+        def interrupt(event: messages.Event) -> None:
             if isinstance(event, EpochEnd):
                 started.extend(psutil.Process().children())
                 raise KeyboardInterrupt
@@ -226,7 +226,7 @@ def test_a_worker_ends_when_its_parent_does(tmp_path):
     read_end, write_end = os.pipe()
     process = subprocess.Popen(
         [str(runner.interpreter_of(INSTALLED[0])), "-c",
-         "import sys, threading, time; from benchmarks.harness.worker import _end_with_parent as end;"
+         "import sys, threading, time; from benchmarks.harness.messages import _end_with_parent as end;"
          "threading.Thread(target=end, args=(sys.stdin.buffer,), daemon=True).start(); time.sleep(60)"],
         stdin=read_end, cwd=runner.PROJECT,
     )  # fmt: skip

@@ -1,0 +1,136 @@
+"""What the runner and a worker say to each other: a job goes in, events come out, one JSON line each."""
+
+from __future__ import annotations
+
+import msgspec
+
+from benchmarks.harness.data import DataSet
+from benchmarks.harness.plan import Cell
+from benchmarks.harness.recipe import Recipe
+from benchmarks.harness.record import CellDescription, Data, Epoch, Failure, Record, Weights
+
+# --- Jobs -----------------------------------------------------------------------------------------
+
+
+class StartingWeights(msgspec.Struct, frozen=True, kw_only=True):
+    """What a cell starts from."""
+
+    name: str
+    """`none`, `imagenet`, `source`, or a file's name."""
+    path: str | None = None
+    sha256: str | None = None
+
+
+class CellJob(msgspec.Struct, frozen=True, kw_only=True, tag="cell"):
+    """Run a cell; the result is its record."""
+
+    cell: Cell
+    data: DataSet
+    weights: StartingWeights
+    threads: int
+    input_workers: int
+
+    def description(self, framework_version: str) -> CellDescription:
+        """The record's description of the cell."""
+        cell = self.cell
+        return CellDescription(
+            id=cell.id,
+            backend=cell.backend,
+            framework_version=framework_version,
+            track=cell.recipe.track,
+            architecture=cell.recipe.architecture,
+            recipe=cell.recipe.id,
+            protocol=cell.recipe.protocol,
+            variant=cell.variant,
+            seed=cell.seed,
+            profile=cell.profile.name,
+            device=cell.device,
+            precision=cell.precision,
+            data=Data(
+                name=self.data.name,
+                sha256=self.data.sha256,
+                train=len(self.data.train.files),
+                test=len(self.data.test.files),
+                classes=self.data.classes,
+            ),
+            weights=Weights(name=self.weights.name, sha256=self.weights.sha256),
+        )
+
+
+class PretrainJob(msgspec.Struct, frozen=True, kw_only=True, tag="pretrain"):
+    """Train network A and write its neutral weights to `target`."""
+
+    recipe: Recipe
+    data: DataSet
+    key: str
+    target: str
+    device: str
+    threads: int
+    input_workers: int
+
+
+class ProbeJob(msgspec.Struct, frozen=True, kw_only=True, tag="probe"):
+    """Import the framework and say what it is."""
+
+    backend: str
+
+
+Job = CellJob | PretrainJob | ProbeJob
+
+
+# --- Events ---------------------------------------------------------------------------------------
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True, tag="step"):
+    """Images of an epoch done so far."""
+
+    epoch: int
+    epochs: int
+    done: int
+    images: int
+
+
+class EpochEnd(msgspec.Struct, frozen=True, kw_only=True, tag="epoch"):
+    """An epoch and its evaluation are over."""
+
+    row: Epoch
+    epochs: int
+
+
+class Stage(msgspec.Struct, frozen=True, kw_only=True, tag="stage"):
+    """What happens now, in a few words."""
+
+    text: str
+
+
+class CellDone(msgspec.Struct, frozen=True, kw_only=True, tag="cell-done"):
+    """The record, of a failed cell too."""
+
+    record: Record
+
+
+class PretrainDone(msgspec.Struct, frozen=True, kw_only=True, tag="pretrain-done"):
+    """The weights are written."""
+
+    sha256: str
+    accuracy: float
+    """Of network A on the source set's own test images."""
+    seconds: float
+
+
+class ProbeDone(msgspec.Struct, frozen=True, kw_only=True, tag="probe-done"):
+    """What the framework is."""
+
+    version: str
+    devices: tuple[str, ...]
+
+
+class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
+    """The job could not be done."""
+
+    failure: Failure
+
+
+Outcome = CellDone | PretrainDone | ProbeDone | Failed
+"""The last event of a job."""
+Event = Step | EpochEnd | Stage | Outcome
