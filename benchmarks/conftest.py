@@ -54,7 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
         if not cells:
             pytest.exit(f"none of the cells asked for is one of {os.environ[ENVIRONMENT]}'s", returncode=0)
         session = Session(options, cells, console)
-    except BenchmarkError as error:
+    except (BenchmarkError, OSError) as error:
         pytest.exit(f"{type(error).__name__}: {error}", returncode=2)
     config.stash[SESSION] = session
     config.stash[RECORDS] = {}
@@ -94,7 +94,7 @@ def record(cell: Cell, request: pytest.FixtureRequest) -> Record:
         with capture.global_and_fixture_disabled():
             try:
                 records[cell.id] = request.config.stash[SESSION].run(cell)
-            except BenchmarkError as error:
+            except BenchmarkError as error:  # the record itself cannot be written
                 pytest.fail(f"{type(error).__name__}: {error}", pytrace=False)
     return records[cell.id]
 

@@ -151,7 +151,7 @@ class FrameworkBackend(Backend):
 
     def take_metrics(self) -> Metrics:
         metrics = Metrics(
-            loss=self._loss_sum.asscalar() / max(self._images, 1),
+            loss=float(self._loss_sum.asscalar()) / max(self._images, 1),
             correct=int(self._correct.asscalar()),
             images=self._images,
         )

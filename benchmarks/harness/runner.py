@@ -17,7 +17,7 @@ import msgspec
 
 import backends
 from backends import base
-from backends.base import BackendInfo, BenchmarkError, UsageError
+from backends.base import BackendInfo, BenchmarkError, UsageError, one_line
 from benchmarks.harness import messages
 from benchmarks.harness.environment import PROJECT, available_cores, thread_environment
 from benchmarks.harness.record import Failure, Record
@@ -72,13 +72,13 @@ def run_cell(job: messages.CellJob, *, log: Path, on_event: OnEvent) -> Record:
     outcome = _run(job, backends.resolve(job.cell.backend), log=log, on_event=on_event)
     if isinstance(outcome, messages.CellDone):
         return outcome.record
-    return Record(
-        cell=job.description(framework_version="unknown"),
-        status="failed",
-        error=_failure(outcome),
-        started=started.isoformat(timespec="seconds"),
-        seconds=time.perf_counter() - begin,
-    )
+    return _failed(job, _failure(outcome), started, time.perf_counter() - begin)
+
+
+def failed(job: messages.CellJob, error: BenchmarkError | OSError) -> Record:
+    """The record of a cell that could not be started."""
+    failure = Failure(type=type(error).__name__, message=one_line(error))
+    return _failed(job, failure, datetime.now(timezone.utc), 0.0)
 
 
 def pretrain(job: messages.PretrainJob, *, log: Path, on_event: OnEvent) -> messages.PretrainDone:
@@ -115,14 +115,26 @@ def require_device(card: BackendInfo, device: str, *, log: Path) -> None:
 
 
 def input_workers(device: str, cores: int) -> int:
-    """Workers that read images. On the CPU none, as training uses every core; what none means is the framework's
-    own: torch and Gluon read between steps, tf.data in its own threads."""
+    """Workers that read images: on the CPU none, as training uses every core.
+
+    What none means is the framework's own: torch and Gluon read between steps, tf.data in its own threads.
+    """
     return 0 if device == "cpu" else min(cores, 8)
 
 
 def threads() -> int:
     """Threads per operation: one for each physical core."""
     return available_cores()
+
+
+def _failed(job: messages.CellJob, failure: Failure, started: datetime, seconds: float) -> Record:
+    return Record(
+        cell=job.description(framework_version="unknown"),
+        status="failed",
+        error=failure,
+        started=started.isoformat(timespec="seconds"),
+        seconds=seconds,
+    )
 
 
 def _failure(outcome: messages.Outcome) -> Failure:

@@ -9,13 +9,13 @@ import msgspec
 from rich.console import Console
 
 import backends
-from backends.base import UsageError
+from backends.base import BenchmarkError, UsageError
 from benchmarks.harness import data, record, runner, source
 from benchmarks.harness.cache import write_whole
 from benchmarks.harness.environment import PROJECT, code_sha256
 from benchmarks.harness.messages import CellJob, StartingWeights
 from benchmarks.harness.plan import Cell, Options
-from benchmarks.harness.progress import JobProgress
+from benchmarks.harness.progress import JobProgress, outcome
 from benchmarks.harness.recipe import Recipe, pretraining_of, profile_of
 
 RUNS = PROJECT / "results" / "runs"
@@ -71,17 +71,25 @@ class Session:
             kept = record.read(path)
             if kept.status == "ok":
                 return kept
+        log = self.folder / "logs" / f"{cell.id}.log"
         job = CellJob(
             cell=cell,
             data=self.data,
-            weights=self.weights_for(cell),
+            weights=StartingWeights(name=self.options.weights if cell.recipe.pretrained else "none"),
             threads=runner.threads(),
             input_workers=runner.input_workers(cell.device, runner.threads()),
         )
-        log = self.folder / "logs" / f"{cell.id}.log"
-        with JobProgress(cell.id, self.console) as shown:
-            finished = runner.run_cell(job, log=log, on_event=shown.on_event)
-            record.write(self.records, finished)
+        try:
+            job = msgspec.structs.replace(job, weights=self.weights_for(cell))
+        except (BenchmarkError, OSError) as error:  # an OSError: the cache cannot be read or written
+            finished = runner.failed(job, error)
+            self.console.print(
+                f"{cell.id}  {outcome(finished)}", highlight=False, markup=False, soft_wrap=True
+            )
+        else:
+            with JobProgress(cell.id, self.console) as shown:
+                finished = runner.run_cell(job, log=log, on_event=shown.on_event)
+        record.write(self.records, finished)
         return finished
 
     def weights_for(self, cell: Cell) -> StartingWeights:

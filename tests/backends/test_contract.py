@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -317,6 +319,7 @@ class TestTraining:
         assert metrics.images == 8
         assert metrics.correct == hits
         assert metrics.loss == pytest.approx(np.mean(losses), rel=1e-4)
+        assert (type(metrics.loss), type(metrics.correct)) == (float, int)  # not NumPy's: they go into JSON
         assert backend.take_metrics().images == 0
 
     def test_an_unknown_block_is_named_with_those_that_exist(self, framework):
@@ -332,6 +335,7 @@ class TestTraining:
             "threads", "input_workers", "compiled", "layout", "dtype", "tf32", "determinism", "batch_norm",
             "optimizer", "loss", "resize", "trained_parameters", "parameters",
         }  # fmt: skip
+        assert json.loads(json.dumps(settings)) == settings  # plain values
         assert settings["threads"] == 2
         assert settings["optimizer"]["learning_rates"] == [0.125]
         assert settings["optimizer"]["momentum"] == 0.5

@@ -127,3 +127,19 @@ def test_a_tox_environment_takes_its_own_part_of_the_options(tmp_path):
     answer = bench("--backend", "keras", "--run", str(tmp_path / "run"), environment="bench-pytorch")
     assert answer.returncode == 0
     assert "none of the cells asked for is one of bench-pytorch's" in answer.stdout + answer.stderr
+
+
+@needs_framework
+def test_network_a_that_cannot_be_trained_is_a_failed_record(data_folder, tmp_path, monkeypatch):
+    """A cache that cannot be written to: no source weights, but every cell has its row."""
+    blocked = tmp_path / "cache" / "weights"
+    blocked.parent.mkdir()
+    blocked.write_text("a file where the folder should be")
+    monkeypatch.setenv("BENCHMARKS_CACHE", str(blocked.parent))
+    answer = bench("--data", str(data_folder), "--protocol", "frozen", "--run", str(tmp_path / "run"))
+    assert answer.returncode == 1, answer.stdout
+    found = record.read_all(tmp_path / "run" / "records")
+    assert len(found) == len(INSTALLED)
+    for item in found:
+        assert item.status == "failed" and item.error is not None
+        assert str(blocked) in item.error.message
