@@ -188,7 +188,7 @@ class FrameworkBackend(Backend):
         schedule = optimizer.get_config()["learning_rate"]  # a number, or a schedule as a dictionary
         return {
             "threads": tf.config.threading.get_intra_op_parallelism_threads(),
-            "input_workers": self.session.input_workers or "autotune",
+            "input_workers": input.parallel_calls(self.session),
             "compiled": f"graph, {'with' if network.jit_compile else 'without'} XLA (jit_compile='auto')",
             "layout": {"channels_last": "NHWC", "channels_first": "NCHW"}[keras.config.image_data_format()],
             "dtype": network.variables[0].dtype,
