@@ -59,7 +59,7 @@ def parallel_calls(session: Session) -> int:
 
 
 def _options() -> Any:
-    """Without tf.data's autotuning, which TensorFlow's guides recommend. It sleeps for ever longer between two
+    """Without tf.data's autotuning, which its guides recommend. It sleeps for ever longer between two
     looks (10 ms, 20 ms, ... 41 s), and an iterator that is released at the end of an epoch may have to wait
     until it wakes. Seen with TensorFlow 2.21: epochs of 43 s took 82 s, four times in five."""
     options = tf.data.Options()
