@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import time
 
-import pytest
-
 from benchmarks.harness import timing
 
 
@@ -60,4 +58,4 @@ def test_two_windows_are_measured_whatever_the_limit():
 
 def test_the_real_clock_measures_a_known_sleep():
     blocks = timing.until_steady(lambda: time.sleep(0.02), lambda: None, limit=5)
-    assert blocks.median == pytest.approx(0.02, rel=0.25)
+    assert 0.02 <= blocks.median < 0.1  # a busy machine sleeps longer, never shorter
