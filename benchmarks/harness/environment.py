@@ -53,8 +53,13 @@ def thread_environment(threads: int) -> dict[str, str]:
     return dict.fromkeys(THREAD_VARIABLES, str(threads))
 
 
-def describe(threads: int) -> Environment:
-    """This process's environment, once its framework has been imported."""
+def load_average() -> float:
+    """Processes that wanted a core, averaged over the last minute."""
+    return round(psutil.getloadavg()[0], 2)
+
+
+def describe(threads: int, load: float) -> Environment:
+    """This process's environment, once its framework has been imported; `load` as it was before."""
     commit, dirty = _git()
     return Environment(
         cpu=_cpu(),
@@ -69,7 +74,7 @@ def describe(threads: int) -> Environment:
             f"{pool['internal_api']} {pool.get('version') or '?'}: {pool['num_threads']} threads"
             for pool in threadpoolctl.threadpool_info()
         ),
-        load_average=round(psutil.getloadavg()[0], 2),
+        load_average=load,
         git_commit=commit,
         git_dirty=dirty,
         code_sha256=code_sha256(),

@@ -97,7 +97,7 @@ def run_cell(job: CellJob, emit: Emit) -> Record:
     card = backends.resolve(cell.backend)
     started, begin = datetime.now(timezone.utc), time.perf_counter()
     description = job.description(backends.version(card))
-    load = environment.describe(job.threads).load_average  # before our own work raises it
+    load = environment.load_average()  # before our own work raises it
     training_settings = Training(
         epochs=cell.recipe.epochs,
         batch_size=cell.profile.batch_size or cell.recipe.batch_size,
@@ -131,7 +131,6 @@ def run_cell(job: CellJob, emit: Emit) -> Record:
         )
     except Exception as error:
         failure = _failure(error)
-    machine = environment.describe(job.threads)
     return Record(
         cell=description,
         status="failed" if failure else "ok",
@@ -142,7 +141,7 @@ def run_cell(job: CellJob, emit: Emit) -> Record:
             peak_rss_bytes=peak_rss_bytes(),
             peak_device_bytes=backend.peak_device_bytes() if backend else None,
         ),
-        environment=msgspec.structs.replace(machine, load_average=load),
+        environment=environment.describe(job.threads, load),
         started=started.isoformat(timespec="seconds"),
         seconds=time.perf_counter() - begin,
         **measured,  # type: ignore[arg-type]
