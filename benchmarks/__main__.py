@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import sys
 import tempfile
@@ -122,14 +123,15 @@ def report(
     RUN may also be given as the only argument. The options of `pytest benchmarks` are taken and passed over,
     so that `tox run -m bench -- OPTIONS` can hand the same ones to every step.
     """
-    from benchmarks.report import merge, tables  # scipy is in the report's environment only
-
     name = run or _run_argument(context.args) or "local"
     folder = run_folder(name)
     if not (folder / "records").is_dir():
         raise UsageError(
             f"run {name}: {folder} has no records; `tox run -m bench` or `pytest benchmarks` makes some"
         )
+    _require_report_libraries()
+    from benchmarks.report import merge, tables
+
     records = record.read_all(folder / "records")
     text = tables.report(records, run=folder.name)
     write_whole(folder / "report.md", text.encode())
@@ -176,7 +178,8 @@ def readme(
     check: Annotated[bool, typer.Option("--check", help="Change nothing; exit 1 if stale.")] = False,
 ) -> None:
     """Regenerate the tables of README.md from the committed records that they came from."""
-    from benchmarks.report.readme import regenerate  # scipy is in the report's environment only
+    _require_report_libraries()
+    from benchmarks.report.readme import regenerate
 
     before = path.read_text()
     after = regenerate(before, PROJECT)
@@ -219,6 +222,14 @@ def _print_data(images: data.DataSet) -> None:
             f"{split.labels.count(label)} {cls} ({label})" for label, cls in enumerate(split.classes)
         )
         out.print(f"{name:5}  {len(split.files)} images: {counts}", highlight=False)
+
+
+def _require_report_libraries() -> None:
+    """Raise UsageError where the report's libraries are missing, as in the frameworks' environments."""
+    if importlib.util.find_spec("scipy") is None:
+        raise UsageError(
+            "the report's libraries are not installed here; `pip install '.[report]'` installs them"
+        )
 
 
 def _run_argument(arguments: list[str]) -> str | None:
