@@ -55,7 +55,7 @@ def thread_environment(threads: int) -> dict[str, str]:
 
 def load_average() -> float:
     """Processes that wanted a core, averaged over the last minute."""
-    return round(psutil.getloadavg()[0], 2)
+    return round(float(psutil.getloadavg()[0]), 2)
 
 
 def describe(threads: int, load: float) -> Environment:
