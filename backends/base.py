@@ -53,6 +53,10 @@ def one_line(error: BaseException) -> str:
 # --- Values that cross the contract ---------------------------------------------------------------
 
 
+Precision = Literal["float32"]
+Variant = Literal["default"]
+
+
 class BackendInfo(msgspec.Struct, frozen=True, kw_only=True):
     """A backend's visiting card: all that is known of it without importing its framework."""
 
@@ -66,14 +70,16 @@ class BackendInfo(msgspec.Struct, frozen=True, kw_only=True):
     """The extra in pyproject.toml that installs it."""
     distributions: tuple[str, ...]
     """Distributions that may provide the framework; the version is that of the first one found."""
+    packages: tuple[str, ...] = ()
+    """Distributions beside it that the figures depend on; records name their versions."""
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
     """The conditions a process runs a backend under; fixed before the framework starts to compute."""
 
     device: str = "cpu"
-    precision: Literal["float32"] = "float32"
-    variant: Literal["default"] = "default"
+    precision: Precision = "float32"
+    variant: Variant = "default"
     seed: int = 0
     threads: int = 1
     """Threads for one operation. The caller also sets OMP_NUM_THREADS and its like before the import."""

@@ -14,4 +14,5 @@ INFO = BackendInfo(
     module="mxnet",
     extra="mxnet",
     distributions=("mxnet", "mxnet-cu117", "mxnet-cu112"),
+    packages=("gluoncv", "opencv-python"),
 )

@@ -9,4 +9,5 @@ INFO = BackendInfo(
     module="keras",
     extra="keras",
     distributions=("keras",),
+    packages=("tensorflow", "tensorflow-cpu"),
 )

@@ -9,4 +9,5 @@ INFO = BackendInfo(
     module="torch",
     extra="pytorch",
     distributions=("torch",),
+    packages=("torchvision",),
 )

@@ -14,6 +14,7 @@ import cpuinfo
 import psutil
 import threadpoolctl
 
+import backends
 from benchmarks.harness.record import Environment
 
 PROJECT = Path(__file__).parents[2]
@@ -27,19 +28,8 @@ THREAD_VARIABLES = (
     "TF_NUM_INTRAOP_THREADS",
 )
 
-PACKAGES = (
-    "gluoncv",
-    "keras",
-    "mxnet",
-    "numpy",
-    "opencv-python",
-    "pillow",
-    "tensorflow",
-    "tensorflow-cpu",
-    "torch",
-    "torchvision",
-    "transfer-learning-benchmarks",
-)
+PACKAGES = ("numpy", "pillow", "transfer-learning-benchmarks")
+"""Beside those that the backends name."""
 
 
 def available_cores() -> int:
@@ -88,7 +78,10 @@ def _cpu() -> str:
 
 def _packages() -> dict[str, str]:
     versions = {}
-    for name in PACKAGES:
+    cards = backends.known().values()
+    for name in sorted(
+        {*PACKAGES, *(name for card in cards for name in (*card.distributions, *card.packages))}
+    ):
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import msgspec
 
 import backends
-from backends.base import BackendInfo, Session, UsageError
+from backends.base import BackendInfo, Precision, UsageError, Variant
 from benchmarks.harness.recipe import (
     PROFILES,
     Profile,
@@ -23,8 +23,8 @@ from benchmarks.harness.recipe import (
 PROTOCOLS = tuple(protocol for protocol in get_args(Protocol) if protocol != "pretrain")
 DEFAULT_PROTOCOLS = ("finetune", "frozen", "scratch")
 TRACKS = get_args(Track)
-VARIANTS = get_args(msgspec.structs.fields(Session)[2].type)
-PRECISIONS = get_args(msgspec.structs.fields(Session)[1].type)
+VARIANTS = get_args(Variant)
+PRECISIONS = get_args(Precision)
 
 
 class Flag(msgspec.Struct, frozen=True, kw_only=True):
