@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -55,6 +56,10 @@ def one_line(error: BaseException) -> str:
 
 Precision = Literal["float32"]
 Variant = Literal["default"]
+Track = Literal["native", "matched"]
+Head = Literal["linear", "mlp-1024-128", "fc6-fc7"]
+Initializer = Literal["default", "xavier", "he"]
+Normalization = Literal["imagenet", "caffe", "inception"]
 
 
 class BackendInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,13 +77,21 @@ class BackendInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Distributions that may provide the framework; the version is that of the first one found."""
     packages: tuple[str, ...] = ()
     """Distributions beside it that the figures depend on; records name their versions."""
+    architectures: tuple[str, ...]
+    """What it can build; the first is its own users' choice."""
+    checkpoint_suffixes: tuple[str, ...]
+    """Of files in the framework's own format, the usual one first."""
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
     """The conditions a process runs a backend under; fixed before the framework starts to compute."""
 
     device: str = "cpu"
-    precision: Precision = "float32"
+    track: Track = "native"
+    """`matched`: batch norm and the optimiser follow the contract's one definition, dropout is left out, and
+    the running variance is updated with the batch's unbiased one. `native`: the framework's own idioms."""
+    precision: Precision | Literal["float64"] = "float32"
+    """Of parameters and arithmetic. float64 is for proving equality, in the matched track on the CPU."""
     variant: Variant = "default"
     seed: int = 0
     threads: int = 1
@@ -94,11 +107,15 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     classes: int
     image_size: int
     """Height and width of an input image in pixels."""
-    head: Literal["linear", "mlp-1024-128"] = "linear"
-    """`linear`: one affine layer on the features. `mlp-1024-128`: Dense 1024 relu, 128 relu, K."""
-    initializer: Literal["default", "xavier", "he"] = "default"
+    head: Head = "linear"
+    """`linear`: one affine layer on the globally averaged features. `mlp-1024-128`: Dense 1024 relu, 128
+    relu, K. `fc6-fc7`: VGG16's own two layers of 4096 and relu, then K; of these only the last is new. The
+    latter two flatten VGG16's features, in the neutral order (C, H, W)."""
+    initializer: Initializer = "default"
     """`default`: what the framework's own constructors draw. `xavier`: Glorot uniform; `he`: He normal over
     the fan-in; both with zero biases, for convolutions and affine layers."""
+    normalization: Normalization = "imagenet"
+    """How a uint8 batch becomes an input, on the device."""
 
 
 class Trainable(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,7 +139,28 @@ class InverseTime(msgspec.Struct, frozen=True, tag="inverse-time", tag_field="ty
     decay: float
 
 
-Schedule = Constant | InverseTime
+class StepDecay(msgspec.Struct, frozen=True, tag="step", tag_field="type"):
+    """`lr_t = lr * factor ** (t // steps)`, t counted in steps from 0."""
+
+    steps: int
+    factor: float
+
+
+Schedule = Constant | InverseTime | StepDecay
+
+
+def schedule_factor(schedule: Schedule, step: int) -> float:
+    """What the learning rate is multiplied by at a step, counted from 0."""
+    if isinstance(schedule, InverseTime):
+        return 1 / (1 + schedule.decay * step)
+    if isinstance(schedule, StepDecay):
+        return float(schedule.factor ** (step // schedule.steps))
+    return 1.0
+
+
+def schedule_name(schedule: Schedule) -> str:
+    """Its name in recipes and settings: `constant`, `inverse-time`, `step`."""
+    return str(schedule.__struct_config__.tag)
 
 
 class Optimizer(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,15 +194,29 @@ class Transform(msgspec.Struct, frozen=True, kw_only=True):
     """Test images: the shorter side becomes `resize`, or both sides do."""
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    normalization: Literal["imagenet", "caffe"] = "imagenet"
+    normalization: Normalization = "imagenet"
 
 
-NORMALIZATIONS: Mapping[str, str] = {
-    "imagenet": "RGB in 0..1, minus (.485, .456, .406), over (.229, .224, .225)",
-    "caffe": "BGR in 0..255, minus (103.939, 116.779, 123.68)",
+class Scaling(msgspec.Struct, frozen=True, kw_only=True):
+    """From RGB values in 0..255 to an input: `(value / divisor - mean) / deviation` for each channel."""
+
+    channels: Literal["RGB", "BGR"]
+    """Order of the input's channels, which `mean` and `deviation` follow."""
+    divisor: float
+    mean: tuple[float, float, float]
+    deviation: tuple[float, float, float]
+
+
+NORMALIZATIONS: Mapping[Normalization, Scaling] = {
+    # torchvision's and Gluon's networks
+    "imagenet": Scaling(
+        channels="RGB", divisor=255, mean=(0.485, 0.456, 0.406), deviation=(0.229, 0.224, 0.225)
+    ),
+    # keras.applications.vgg16.preprocess_input
+    "caffe": Scaling(channels="BGR", divisor=1, mean=(103.939, 116.779, 123.68), deviation=(1.0, 1.0, 1.0)),
+    # timm's name for it; EfficientNet-Lite's own
+    "inception": Scaling(channels="RGB", divisor=255, mean=(0.5, 0.5, 0.5), deviation=(0.5, 0.5, 0.5)),
 }
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of RGB in 0..1; torchvision's
-CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)  # of BGR in 0..255; keras.applications.vgg16.preprocess_input's
 
 
 class ImageList(msgspec.Struct, frozen=True, kw_only=True):
@@ -188,8 +240,8 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Batch = tuple[Any, Any]
-"""Images and integer labels, as the framework holds them, ready for `train_step`: normalised, in its own
-layout."""
+"""Images and integer labels, as the framework holds them in host memory, ready for `train_step`: normalised
+and in its own layout, or uint8 as the harness made them."""
 
 
 class Pipeline(Protocol):
@@ -226,10 +278,6 @@ class Backend(abc.ABC):
     # Building
 
     @abc.abstractmethod
-    def architectures(self) -> tuple[str, ...]:
-        """Architectures that `build` knows."""
-
-    @abc.abstractmethod
     def build(self, spec: ModelSpec) -> None:
         """Make the network, randomly initialised from the session's seed.
 
@@ -238,11 +286,12 @@ class Backend(abc.ABC):
         """
 
     @abc.abstractmethod
-    def load_official(self) -> str:
+    def load_official(self, *, head: bool = False) -> str:
         """Load the framework's own published ImageNet checkpoint into all but the head; returns `<file>
         <hash>`.
 
-        The framework's own loader fetches and verifies it.
+        The framework's own loader fetches and verifies it. With `head`, and a network of 1000 classes with
+        the published head (`linear`; VGG16 `fc6-fc7`), into the head too.
 
         Raises:
             WeightsError: there is none, it cannot be fetched, or its hash is wrong.
@@ -258,8 +307,36 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def export_weights(self) -> dict[str, np.ndarray]:
-        """Every parameter and running statistic under its neutral name; float32, convolutions OIHW, affine
-        (out, in)."""
+        """Every parameter and running statistic under its neutral name, in the order and the shapes of
+        `architectures.shapes`, in the session's precision."""
+
+    @staticmethod
+    @abc.abstractmethod
+    def inspect_checkpoint(path: Path, architecture: str) -> ModelSpec:
+        """What to build for a file in the framework's own format: its classes, head and (where the head's
+        shape tells it) image size, read off its tensors' shapes.
+
+        Raises:
+            WeightsError: missing, truncated, not such a file, or of another architecture; names the first
+                wrong tensor.
+        """
+
+    @abc.abstractmethod
+    def load_checkpoint(self, path: Path) -> None:
+        """Load a file in the framework's own format, head included, into the network built. Runs no code that
+        the file brings.
+
+        Raises:
+            WeightsError: as `inspect_checkpoint`.
+        """
+
+    @abc.abstractmethod
+    def save_checkpoint(self, path: Path) -> None:
+        """Write the network's weights as the framework's users would, in the format the suffix asks for.
+
+        Raises:
+            UsageError: not one of the card's `checkpoint_suffixes`.
+        """
 
     # Training
 
@@ -288,8 +365,9 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def to_host_batch(self, images: np.ndarray, labels: np.ndarray) -> Batch:
-        """Wrap a normalised batch, images (N, H, W, 3) float32 and labels (N,) int64, as the pipeline would
-        deliver it: in host memory, in the framework's layout."""
+        """Wrap a batch, labels (N,) int64, in host memory. Images (N, H, W, 3): float32, normalised already,
+        come out as the pipeline would deliver them; uint8 RGB stay uint8 until the device has them, and are
+        normalised there as the `ModelSpec` says. In both cases no copy that can be avoided."""
 
     @abc.abstractmethod
     def train_step(self, batch: Batch) -> None:
@@ -309,7 +387,13 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def features(self, batch: Batch) -> Any:
-        """CNN codes: the (N, F) values that enter the head, in inference mode; a device array."""
+        """CNN codes: the (N, F) values that enter the head, in inference mode; a device array. Flattened
+        ones are in the framework's own order."""
+
+    @abc.abstractmethod
+    def block_outputs(self, batch: Batch) -> dict[str, np.ndarray]:
+        """Output of every block of `architectures.blocks_of`, in inference mode: (N, C, H, W), after the
+        block's activation and pooling; (N, F) for `fc6` and `fc7`."""
 
     @abc.abstractmethod
     def gradients(self, batch: Batch) -> dict[str, np.ndarray]:
@@ -317,8 +401,12 @@ class Backend(abc.ABC):
         it (without decay). Changes no parameter; running statistics may move."""
 
     @abc.abstractmethod
+    def velocities(self) -> dict[str, np.ndarray]:
+        """The optimiser's momentum buffers `v`, as `Optimizer` defines them, under neutral names."""
+
+    @abc.abstractmethod
     def to_numpy(self, array: Any) -> np.ndarray:
-        """A device array as float32 NumPy; waits for it."""
+        """A device array as NumPy, in the precision it was computed in; waits for it."""
 
     @abc.abstractmethod
     def synchronize(self) -> None:
@@ -334,11 +422,12 @@ class Backend(abc.ABC):
         return None
 
 
-def require_architecture(info: BackendInfo, architecture: str, available: Iterable[str]) -> None:
-    """Raise UsageError unless the architecture is among the available ones."""
-    names = tuple(available)
-    if architecture not in names:
-        raise UsageError(f"{info.name} has no architecture '{architecture}'; it has: {', '.join(names)}")
+def require_architecture(info: BackendInfo, architecture: str) -> None:
+    """Raise UsageError unless the architecture is on the backend's card."""
+    if architecture not in info.architectures:
+        raise UsageError(
+            f"{info.name} has no architecture '{architecture}'; it has: {', '.join(info.architectures)}"
+        )
 
 
 def require_device(session: Session, available: Iterable[str]) -> None:

@@ -1,14 +1,11 @@
-"""Neutral weights: one naming and one layout for every framework, in safetensors files.
-
-Convolutions are OIHW and affine layers (out, in), float32, as NumPy arrays. Names follow torchvision where
-it has the architecture and Keras for VGG16, with one difference: everything that belongs to the new head
-begins with `head.`.
-"""
+"""Neutral weights: one naming and one layout for every framework (see `architectures.py`), in safetensors
+files."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import struct
 from collections.abc import Mapping
@@ -20,58 +17,23 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as safetensors_load
 from safetensors.numpy import save as safetensors_save
 
-from backends.base import UsageError, WeightsError, one_line
+from backends.architectures import ARCHITECTURES, architecture_of, is_head, shapes
+from backends.base import NORMALIZATIONS, Head, ModelSpec, Normalization, WeightsError, one_line
 
-HEAD = "head"
-
-BLOCKS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
-    "resnet18": {
-        "stem": ("conv1.", "bn1."),
-        **{f"layer{i}": (f"layer{i}.",) for i in range(1, 5)},
-        HEAD: ("head.",),
-    },
-    # bn0 normalises the input image; bn1 follows the first convolution; bn2 the last block.
-    "resnet18_v2": {
-        "stem": ("bn0.", "conv1.", "bn1."),
-        **{f"layer{i}": (f"layer{i}.",) for i in range(1, 5)},
-        "final": ("bn2.",),
-        HEAD: ("head.",),
-    },
-    "vgg16": {**{f"block{i}": (f"block{i}_",) for i in range(1, 6)}, HEAD: ("head.",)},
-}
-"""For each architecture its blocks from the input up, and how the neutral names in each begin."""
-
-
-def trained_from(architecture: str, first: str) -> tuple[str, ...]:
-    """Prefixes of the neutral names that train when `first` (`all`, `head` or a block) is the lowest that
-    does.
-
-    Raises:
-        UsageError: the architecture has no such block.
-    """
-    blocks = BLOCKS[architecture]
-    names = list(blocks)
-    if first == "all":
-        first = names[0]
-    if first not in blocks:
-        raise UsageError(f"{architecture} has no block '{first}'; it has: all, {', '.join(names)}")
-    return tuple(prefix for name in names[names.index(first) :] for prefix in blocks[name])
-
-
-def is_head(name: str) -> bool:
-    """Whether a neutral name belongs to the head."""
-    return name.startswith(HEAD + ".")
+DEFAULT_IMAGE_SIZE = 224
+"""Of a network whose tensors do not tell: ImageNet's usual one."""
 
 
 def select(
-    tensors: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]], *, head: bool
+    tensors: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]], *, head: bool
 ) -> dict[str, np.ndarray]:
     """The tensors a network of these shapes takes from a checkpoint, checked: all, or all but the head's.
+    Their precision is as it was.
 
     Raises:
         WeightsError: names the first tensor that is missing or of another shape.
     """
-    wanted = [name for name in shapes if head or not is_head(name)]
+    wanted = [name for name in expected if head or not is_head(name)]
     for name in wanted:
         if name not in tensors:
             found = ", ".join(list(tensors)[:3]) or "nothing"
@@ -79,13 +41,13 @@ def select(
                 f"these weights have no tensor '{name}' (they begin with {found}): they are of another"
                 f" architecture"
             )
-        if tuple(tensors[name].shape) != tuple(shapes[name]):
+        if tuple(tensors[name].shape) != tuple(expected[name]):
             raise WeightsError(
                 f"tensor '{name}' has shape {tuple(tensors[name].shape)} where the network has"
-                f" {tuple(shapes[name])}:"
+                f" {tuple(expected[name])}:"
                 " the weights are of another architecture, head or image size"
             )
-    return {name: np.asarray(tensors[name], dtype=np.float32) for name in wanted}
+    return {name: tensors[name] for name in wanted}
 
 
 # --- Files ----------------------------------------------------------------------------------------
@@ -154,3 +116,56 @@ def write(path: Path, tensors: Mapping[str, np.ndarray], origin: Origin) -> str:
     finally:
         partial.unlink(missing_ok=True)
     return sha256_of(data)
+
+
+# --- What a file holds -----------------------------------------------------------------------------
+
+
+def spec_of(checkpoint: Checkpoint, architecture: str | None = None) -> ModelSpec:
+    """What network a neutral checkpoint holds, every tensor's name and shape checked.
+
+    Args:
+        architecture: if None, the one its metadata name or else the first whose body it holds.
+
+    Raises:
+        WeightsError: of no known architecture or of another one, or without a head; names the first wrong
+        tensor.
+    """
+    tensors = checkpoint.tensors
+    name = architecture or checkpoint.origin.architecture or _recognised(tensors)
+    head: Head = (
+        "mlp-1024-128" if "head.fc3.weight" in tensors else "fc6-fc7" if "fc6.weight" in tensors else "linear"
+    )
+    last = "head.fc3.weight" if head == "mlp-1024-128" else "head.weight"
+    if last not in tensors:
+        raise WeightsError(f"weights {checkpoint.name}: no tensor '{last}': a network without its head")
+    size = DEFAULT_IMAGE_SIZE
+    entering = "head.fc1.weight" if head == "mlp-1024-128" else "fc6.weight" if head == "fc6-fc7" else None
+    if entering is not None and name == "vgg16":
+        cells = tensors[entering].shape[-1] // architecture_of(name).features
+        size = architecture_of(name).stride * math.isqrt(cells)
+    spec = ModelSpec(
+        architecture=name,
+        classes=tensors[last].shape[0],
+        image_size=size,
+        head=head,
+        normalization=_normalization(checkpoint.origin, name),
+    )
+    select(tensors, shapes(spec), head=True)
+    return spec
+
+
+def _recognised(tensors: Mapping[str, np.ndarray]) -> str:
+    for architecture in ARCHITECTURES.values():
+        if all(name in tensors and tensors[name].shape == shape for name, shape in architecture.body()):
+            return architecture.name
+    raise WeightsError(
+        f"weights of no architecture known here: {', '.join(ARCHITECTURES)}; name one with --arch"
+    )
+
+
+def _normalization(origin: Origin, architecture: str) -> Normalization:
+    for name in NORMALIZATIONS:
+        if origin.preprocess == name:
+            return name
+    return architecture_of(architecture).normalization

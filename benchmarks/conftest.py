@@ -13,9 +13,9 @@ from rich.console import Console
 
 import backends
 from backends.base import BenchmarkError
-from benchmarks.harness import plan, runner
+from benchmarks.harness import parity, plan, runner
 from benchmarks.harness.plan import Cell
-from benchmarks.harness.record import Record
+from benchmarks.harness.record import Gate, Record
 from benchmarks.harness.session import Session
 
 EXAMPLES = """examples:
@@ -80,9 +80,17 @@ def _cells(options: plan.Options) -> list[Cell]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    cells = metafunc.config.stash[SESSION].cells
     if "cell" in metafunc.fixturenames:
-        cells = metafunc.config.stash[SESSION].cells
         metafunc.parametrize("cell", cells, ids=[cell.id for cell in cells])
+    if "gate" in metafunc.fixturenames:
+        gated = {_gate_name(cell): cell for cell in cells if cell.recipe.track == "matched"}
+        metafunc.parametrize("gate", list(gated.values()), ids=list(gated), indirect=True)
+
+
+def _gate_name(cell: Cell) -> str:
+    network = parity.Network(cell.recipe.architecture, cell.recipe.head)
+    return f"{cell.backend}-{network.name}-{parity.mode_of(cell.recipe.trainable)}"
 
 
 @pytest.fixture
@@ -97,6 +105,19 @@ def record(cell: Cell, request: pytest.FixtureRequest) -> Record:
             except BenchmarkError as error:  # the record itself cannot be written
                 pytest.fail(f"{type(error).__name__}: {error}", pytrace=False)
     return records[cell.id]
+
+
+@pytest.fixture
+def gate(request: pytest.FixtureRequest) -> Gate:
+    """How closely the backend of a matched cell computes what the reference computes."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        try:
+            found = request.config.stash[SESSION].gate_of(request.param)
+        except BenchmarkError as error:
+            pytest.fail(f"{type(error).__name__}: {error}", pytrace=False)
+    assert found is not None
+    return found
 
 
 class Replay:

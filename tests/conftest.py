@@ -16,6 +16,7 @@ from benchmarks.harness.record import (
     Environment,
     Epoch,
     Failure,
+    Gate,
     Memory,
     Parts,
     Record,
@@ -125,6 +126,37 @@ def ok_record() -> Record:
         ),
         started="2026-01-01T00:00:00+00:00",
         seconds=30.0,
+    )
+
+
+@pytest.fixture
+def matched_record(ok_record) -> Record:
+    """The same in the matched track, its gate passed."""
+    recipe = "matched-resnet18-finetune"
+    return msgspec.structs.replace(
+        ok_record,
+        cell=msgspec.structs.replace(
+            ok_record.cell,
+            id=f"pytorch-{recipe}-s0",
+            track="matched",
+            recipe=recipe,
+            weights=Weights(name="source", sha256="e" * 64, initial_sha256="f" * 64),
+        ),
+        gate=Gate(
+            passed=True,
+            mode="all",
+            logit_error=5e-7,
+            block_error=8e-7,
+            first_loss_error=4e-7,
+            gradient_error=2e-13,
+            loss_error=1e-14,
+            step_error=3e-12,
+            tolerances={"gradient": 1e-9},
+            worst={"gradient": "conv1.weight"},
+            reference_sha256="a" * 64,
+            seconds=3.0,
+        ),
+        batches_sha256=("b" * 64,) * 3,
     )
 
 

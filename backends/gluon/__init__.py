@@ -15,4 +15,6 @@ INFO = BackendInfo(
     extra="mxnet",
     distributions=("mxnet", "mxnet-cu117", "mxnet-cu112"),
     packages=("gluoncv", "opencv-python"),
+    architectures=("resnet18_v2", "resnet18", "vgg16", "efficientnet_lite0"),
+    checkpoint_suffixes=(".params",),
 )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import mxnet as mx
@@ -14,11 +16,12 @@ from mxnet import autograd, gluon
 from mxnet.base import _LIB, check_call
 
 from backends import weights
+from backends.architectures import is_head, is_parameter, trained_from
 from backends.base import (
+    NORMALIZATIONS,
     Backend,
     Batch,
     ImageList,
-    InverseTime,
     Metrics,
     ModelSpec,
     Optimizer,
@@ -28,8 +31,10 @@ from backends.base import (
     Transform,
     UsageError,
     require_device,
+    schedule_factor,
+    schedule_name,
 )
-from backends.gluon import INFO, input, models
+from backends.gluon import INFO, checkpoint, input, models
 
 
 class FrameworkBackend(Backend):
@@ -46,9 +51,12 @@ class FrameworkBackend(Backend):
         _set_threads(session.threads)
         kind, _, index = session.device.partition(":")
         self._device = mx.gpu(int(index or 0)) if kind == "cuda" else mx.cpu()
+        self._on_gpu = kind == "cuda"
+        # MXNet's own CPU kernels keep running variances of the biased kind, cuDNN unbiased ones.
+        self._unbiases = session.track == "matched" and not self._on_gpu
         self._loss = gluon.loss.SoftmaxCrossEntropyLoss()
-        self._loss_sum = mx.nd.zeros(1, ctx=self._device)
-        self._correct = mx.nd.zeros(1, ctx=self._device)
+        self._loss_sum = mx.nd.zeros(1, ctx=self._device, dtype=session.precision)
+        self._correct = mx.nd.zeros(1, ctx=self._device, dtype="int64")
         self._images = 0
 
     @staticmethod
@@ -57,57 +65,59 @@ class FrameworkBackend(Backend):
 
     # Building
 
-    def architectures(self) -> tuple[str, ...]:
-        return tuple(models.ARCHITECTURES)
-
     def build(self, spec: ModelSpec) -> None:
         self._spec = spec
-        self._network = models.build(spec, self._device)
-        self._tensors = models.neutral_tensors(self._network, spec.architecture)
-        self._learnable = [name for name, tensor in self._tensors.items() if tensor.grad_req != "null"]
-        self._overwritten = {
-            name: self.to_numpy(self._tensors[name].data())
-            for name in (models.LEADING_SCALE,)
-            if name in self._tensors
-        }
+        self._network = models.build(spec, self._device, dropout=self.session.track == "native")
+        if self.session.precision != "float32":
+            self._network.cast(self.session.precision)
+        self._tensors = models.neutral_tensors(self._network, spec)
+        self._areas = models.batch_norm_areas(self._network, spec) if self._unbiases else {}
+        self._scaling = NORMALIZATIONS[spec.normalization]
+        self._mean, self._deviation = (
+            mx.nd.array([[[values]]], ctx=self._device, dtype=self.session.precision)
+            for values in (self._scaling.mean, self._scaling.deviation)
+        )
         self.set_trainable(Trainable())
 
-    def load_official(self) -> str:
-        file = models.fetch_official(self._spec.architecture)
-        pretrained = models.ARCHITECTURES[self._spec.architecture](
-            ModelSpec(architecture=self._spec.architecture, classes=1000, image_size=224)
-        )
-        pretrained.load_parameters(str(file), ctx=mx.cpu())
-        tensors = models.neutral_tensors(pretrained, self._spec.architecture)
-        self.load_weights(
-            {name: self.to_numpy(tensor.data()) for name, tensor in tensors.items()}, head=False
-        )
+    def load_official(self, *, head: bool = False) -> str:
+        file = checkpoint.fetch_official(self._spec.architecture)
+        checkpoint.load(self._network, self._spec, file, head=head)
         return file.name
 
     def load_weights(self, tensors: Mapping[str, np.ndarray], *, head: bool) -> None:
         shapes = {name: tensor.shape for name, tensor in self._tensors.items()}
         for name, value in weights.select(tensors, shapes, head=head).items():
-            self._tensors[name].set_data(mx.nd.array(value))
-            if name in self._overwritten:
-                self._overwritten[name] = value.copy()
+            # An NDArray: a NumPy one cannot be written over what oneDNN keeps in a layout of its own.
+            self._tensors[name].set_data(mx.nd.array(value, dtype=self.session.precision))
 
     def export_weights(self) -> dict[str, np.ndarray]:
-        tensors = {name: self.to_numpy(tensor.data()) for name, tensor in self._tensors.items()}
-        return tensors | {name: value.copy() for name, value in self._overwritten.items()}
+        return {name: self.to_numpy(tensor.data()) for name, tensor in self._tensors.items()}
+
+    @staticmethod
+    def inspect_checkpoint(path: Path, architecture: str) -> ModelSpec:
+        return checkpoint.inspect(path, architecture)
+
+    def load_checkpoint(self, path: Path) -> None:
+        checkpoint.load(self._network, self._spec, path)
+
+    def save_checkpoint(self, path: Path) -> None:
+        checkpoint.save(self._network, path)
 
     # Training
 
     def set_trainable(self, trainable: Trainable) -> None:
-        trained = weights.trained_from(self._spec.architecture, trainable.first)
-        for name in self._learnable:
-            self._tensors[name].grad_req = "write" if name.startswith(trained) else "null"
+        trained = trained_from(self._spec.architecture, trainable.first)
+        for name, tensor in self._tensors.items():
+            if is_parameter(name):
+                tensor.grad_req = "write" if name.startswith(trained) else "null"
         stored = trainable.batch_norm == "stored"
         for norm in models.batch_norms(self._network):
             norm._kwargs["use_global_stats"] = stored  # takes effect when `split` hybridises anew
-        self._frozen, self._trained = models.split(self._network, self._spec.architecture, trained)
-        self._leading = None
-        if self._frozen is None and trainable.batch_norm == "batch" and self._device.device_type == "cpu":
-            self._leading = models.leading_batch_norm(self._network, self._spec.architecture)
+        self._frozen, self._trained = models.split(self._network, self._spec, trained)
+        moving = [] if stored else models.batch_norms(self._trained)
+        self._corrected = [(norm, self._areas[norm]) for norm in moving if norm in self._areas]
+        leading = models.leading_batch_norm(self._network)
+        self._leading = leading if leading in moving and not self._on_gpu else None
 
     def configure_optimizer(self, optimizer: Optimizer) -> None:
         if optimizer.nesterov:
@@ -115,9 +125,10 @@ class FrameworkBackend(Backend):
                 "gluon has no Nesterov momentum as torch defines it (its 'nag' is another); leave it out"
             )
         for name, tensor in self._tensors.items():
-            tensor.lr_mult = optimizer.head_multiplier if weights.is_head(name) else 1.0
+            tensor.lr_mult = optimizer.head_multiplier if is_head(name) else 1.0
+        self._learning = {name: t for name, t in self._tensors.items() if t.grad_req != "null"}
         self._trainer = gluon.Trainer(
-            [tensor for tensor in self._tensors.values() if tensor.grad_req != "null"],
+            list(self._learning.values()),
             "sgd",
             {
                 "learning_rate": optimizer.learning_rate,
@@ -126,8 +137,7 @@ class FrameworkBackend(Backend):
             },
         )
         self._initial_rate, self._momentum = self._trainer.learning_rate, self._trainer.optimizer.momentum
-        self._schedule = optimizer.schedule if isinstance(optimizer.schedule, InverseTime) else None
-        self._steps = 0
+        self._schedule, self._steps = optimizer.schedule, 0
 
     def input_pipeline(
         self, images: ImageList, transform: Transform, *, batch_size: int, training: bool
@@ -137,16 +147,19 @@ class FrameworkBackend(Backend):
         )
 
     def to_host_batch(self, images: np.ndarray, labels: np.ndarray) -> Batch:
-        return mx.nd.array(images.transpose(0, 3, 1, 2)), mx.nd.array(labels, dtype="int64")
+        if images.dtype != np.uint8:
+            images = images.transpose(0, 3, 1, 2)
+        # One copy, into MXNet's memory: its `from_numpy` would make the caller's array read-only.
+        return mx.nd.array(images, dtype=images.dtype), mx.nd.array(labels, dtype="int64")
 
     def train_step(self, batch: Batch) -> None:
-        logits, loss, labels = self._forward_loss(batch)
-        loss.backward()
-        if self._schedule is not None:
-            self._apply_schedule(self._schedule)
-        self._trainer.step(len(labels))
-        self._loss_sum += loss.sum()
-        self._correct += (logits.argmax(axis=1) == labels.astype("float32")).sum()
+        images, labels = self._inputs(batch[0]), self._to_device(batch[1])
+        logits, loss = self._forward_loss(images, labels)
+        self._backward(loss, images)
+        self._set_rate()
+        self._trainer.step(1)  # of 1, since the loss is the mean already
+        self._loss_sum += loss * len(labels)
+        self._correct += (logits.argmax(axis=1).astype("int64") == labels).sum()
         self._images += len(labels)
 
     def take_metrics(self) -> Metrics:
@@ -163,22 +176,39 @@ class FrameworkBackend(Backend):
     # Looking
 
     def logits(self, batch: Batch) -> mx.nd.NDArray:
-        return self._network(self._to_device(batch[0]))
+        return self._network(self._inputs(batch[0]))
 
     def features(self, batch: Batch) -> mx.nd.NDArray:
-        return self._network.features(self._to_device(batch[0]))
+        return self._network.features(self._inputs(batch[0]))
+
+    def block_outputs(self, batch: Batch) -> dict[str, np.ndarray]:
+        outputs, values = {}, self._inputs(batch[0])
+        for block, layers in models.block_layers(self._network, self._spec).items():
+            for layer in layers:
+                values = layer(values)
+            outputs[block] = self.to_numpy(values)
+        return outputs
 
     def gradients(self, batch: Batch) -> dict[str, np.ndarray]:
-        _, loss, labels = self._forward_loss(batch)
-        loss.backward()  # of the sum over the batch: `Trainer.step` divides, and so does this
+        images, labels = self._inputs(batch[0]), self._to_device(batch[1])
+        self._backward(self._forward_loss(images, labels)[1], images)
         return {
-            name: self.to_numpy(tensor.grad()) / len(labels)
+            name: self.to_numpy(tensor.grad())
             for name, tensor in self._tensors.items()
             if tensor.grad_req != "null"
         }
 
+    def velocities(self) -> dict[str, np.ndarray]:
+        # MXNet's buffer is `u = -lr * v`, with the rate of the last step.
+        optimizer, buffers = self._trainer.optimizer, self._trainer._updaters[0].states
+        return {
+            name: -self.to_numpy(buffers[index]) / _as_kernels_take_it(optimizer.learning_rate * tensor.lr_mult)
+            for index, (name, tensor) in enumerate(self._learning.items())
+            if buffers.get(index) is not None
+        }
+
     def to_numpy(self, array: Any) -> np.ndarray:
-        return array.asnumpy().astype(np.float32, copy=False)
+        return array.asnumpy()
 
     def synchronize(self) -> None:
         mx.nd.waitall()
@@ -187,7 +217,7 @@ class FrameworkBackend(Backend):
         norms = models.batch_norms(self._network)
         frozen = models.batch_norms(self._frozen) if self._frozen is not None else []
         trained = [tensor for tensor in self._tensors.values() if tensor.grad_req != "null"]
-        on_gpu = self._device.device_type == "gpu"
+        unbiased = self._on_gpu or self._unbiases
         optimizer = self._trainer.optimizer
         return {
             "threads": _threads(),
@@ -196,14 +226,14 @@ class FrameworkBackend(Backend):
             "layout": "NCHW",
             "dtype": np.dtype(trained[0].dtype).name,
             # cuDNN lets float32 convolutions use TF32 unless this variable forbids it; MXNet has no switch.
-            "tf32": os.environ.get("NVIDIA_TF32_OVERRIDE") != "0" if on_gpu else None,
+            "tf32": os.environ.get("NVIDIA_TF32_OVERRIDE") != "0" if self._on_gpu else None,
             "determinism": os.environ.get("MXNET_ENFORCE_DETERMINISM", "0") == "1",
             "batch_norm": {
                 "layers": len(norms),
                 "on_stored_statistics": sum(n in frozen or n._kwargs["use_global_stats"] for n in norms),
                 "epsilon": sorted({norm._kwargs["eps"] for norm in norms}),
                 "running_keeps": sorted({norm._kwargs["momentum"] for norm in norms}),
-                "running_variance": ("unbiased" if on_gpu else "biased") if norms else None,
+                "running_variance": ("unbiased" if unbiased else "biased") if norms else None,
             },
             "optimizer": {
                 "class": f"mxnet.optimizer.{type(optimizer).__name__}",
@@ -212,16 +242,18 @@ class FrameworkBackend(Backend):
                 "nesterov": False,
                 "weight_decay": optimizer.wd,
                 "decay_form": "coupled",
-                "schedule": type(self._schedule).__name__ if self._schedule else "constant",
+                "schedule": schedule_name(self._schedule),
             },
             "loss": "mean cross-entropy on logits",
             "resize": "bilinear, not antialiased (OpenCV)",
             "trained_parameters": sum(tensor.data().size for tensor in trained),
-            "parameters": sum(self._tensors[name].data().size for name in self._learnable),
+            "parameters": sum(
+                tensor.data().size for name, tensor in self._tensors.items() if is_parameter(name)
+            ),
         }
 
     def peak_device_bytes(self) -> int | None:
-        if self._device.device_type == "cpu":
+        if not self._on_gpu:
             return None
         free, total = mx.context.gpu_memory_info(self._device.device_id)
         return total - free  # MXNet's pool gives nothing back: what is taken now is the peak
@@ -231,41 +263,100 @@ class FrameworkBackend(Backend):
     def _to_device(self, array: mx.nd.NDArray) -> mx.nd.NDArray:
         return array.as_in_context(self._device)
 
-    def _forward_loss(self, batch: Batch) -> tuple[mx.nd.NDArray, mx.nd.NDArray, mx.nd.NDArray]:
-        """Logits (N, K), losses (N,) and labels (N,) of a batch, recorded from the first trained layer on."""
-        images, labels = self._to_device(batch[0]), self._to_device(batch[1])
-        if self._leading is not None:
-            self._move_statistics(self._leading, images)
+    def _inputs(self, images: mx.nd.NDArray) -> mx.nd.NDArray:
+        """Images on the device, normalised, (N, 3, H, W), in the session's precision."""
+        images = self._to_device(images)
+        if images.dtype != np.uint8:
+            return images.astype(self.session.precision, copy=False)
+        inputs = images.astype(
+            self.session.precision
+        )  # (N, H, W, 3): the last axis is the cheapest to broadcast
+        if self._scaling.channels == "BGR":
+            inputs = inputs.flip(axis=3)
+        inputs /= self._scaling.divisor
+        inputs -= self._mean
+        inputs /= self._deviation
+        return inputs.transpose((0, 3, 1, 2))
+
+    def _forward_loss(
+        self, images: mx.nd.NDArray, labels: mx.nd.NDArray
+    ) -> tuple[mx.nd.NDArray, mx.nd.NDArray]:
+        """Logits (N, K) and the mean loss (1,) of normalised images, recorded from the first trained layer
+        on."""
         # What is frozen runs unrecorded, in inference mode: under `record(train_mode=False)` a plain backward
         # would take the gradients of another function than the one the forward computed.
         inputs = images if self._frozen is None else self._frozen(images)
         with autograd.record():
             logits = self._trained(inputs)
-            loss = self._loss(logits, labels)
-        return logits, loss, labels
+            loss = self._loss(logits, labels).mean()
+        return logits, loss
+
+    def _backward(self, loss: mx.nd.NDArray, images: mx.nd.NDArray) -> None:
+        """Gradients of the loss; on the CPU it is here that running statistics move."""
+        with self._matched_statistics(len(images)):
+            if self._leading is not None:
+                self._move_statistics(self._leading, images)
+            loss.backward()
+
+    @contextlib.contextmanager
+    def _matched_statistics(self, images: int) -> Iterator[None]:
+        """Make what moves running statistics move them as the matched track has it.
+
+        MXNet does `r = k * r + (1 - k) * b` with the biased variance of the batch and with k rounded to float32.
+        With `r` multiplied by one factor before and by another after that, the result has the exact k, and the
+        unbiased variance; one value has none, and is taken as it is.
+        """
+        moving = []
+        for norm, area in self._corrected:
+            keeps, rounded = norm._kwargs["momentum"], _as_kernels_take_it(norm._kwargs["momentum"])
+            n = images * area
+            of_batch = (1 - keeps) / (1 - rounded)
+            for running, after in (
+                (norm.running_mean, of_batch),
+                (norm.running_var, of_batch * n / max(n - 1, 1)),
+            ):
+                moving.append((running.data(), keeps / (rounded * after), after))
+        for values, before, _ in moving:
+            values *= before
+        yield
+        for values, _, after in moving:
+            values *= after
 
     def _move_statistics(self, norm: gluon.nn.BatchNorm, images: mx.nd.NDArray) -> None:
         """Update the running statistics of the batch norm on the images. MXNet's CPU kernels do that in the
         backward pass, and nothing asks for this layer's; cuDNN does it in the forward pass."""
-        arguments = (norm.gamma, norm.beta, norm.running_mean, norm.running_var)
+        mean, variance = norm.running_mean.data(), norm.running_var.data()
         with autograd.train_mode():
-            _, mean, inverse_deviation = mx.nd.BatchNorm(
-                images, *(parameter.data() for parameter in arguments), output_mean_var=True, **norm._kwargs
+            _, mean_of_batch, inverse_deviation = mx.nd.BatchNorm(
+                images,
+                mx.nd.ones_like(mean),
+                mx.nd.zeros_like(mean),
+                mean,
+                variance,
+                output_mean_var=True,
+                **norm._kwargs,
             )
-        keeps, variance = norm._kwargs["momentum"], inverse_deviation**-2 - norm._kwargs["eps"]
-        for parameter, of_batch in ((norm.running_mean, mean), (norm.running_var, variance)):
-            running = parameter.data()
+        keeps = _as_kernels_take_it(norm._kwargs["momentum"])
+        for running, of_batch in (
+            (mean, mean_of_batch),
+            (variance, inverse_deviation**-2 - norm._kwargs["eps"]),
+        ):
             running *= keeps
             running += (1 - keeps) * of_batch
 
-    def _apply_schedule(self, schedule: InverseTime) -> None:
+    def _set_rate(self) -> None:
         """Set the learning rate of the coming step. MXNet keeps the rate inside the velocity,
         `u = m * u - lr * g`; with `m * new / old` in the place of `m` that equals a rate outside of it."""
         optimizer = self._trainer.optimizer
-        rate = self._initial_rate / (1 + schedule.decay * self._steps)
+        rate = self._initial_rate * schedule_factor(self._schedule, self._steps)
         optimizer.momentum = self._momentum * rate / optimizer.learning_rate
         self._trainer.set_learning_rate(rate)
         self._steps += 1
+
+
+def _as_kernels_take_it(number: float) -> float:
+    """Rounded to float32, in which MXNet's kernels have their hyper-parameters whatever the arrays are in."""
+    return float(np.float32(number))
 
 
 # --- Threads --------------------------------------------------------------------------------------

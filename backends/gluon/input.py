@@ -8,19 +8,11 @@ from typing import Any
 
 import mxnet as mx
 import numpy as np
-from mxnet.gluon import nn
+from mxnet.gluon import HybridBlock
 from mxnet.gluon.data import DataLoader, Sampler
 from mxnet.gluon.data.vision import ImageFolderDataset, transforms
 
-from backends.base import (
-    CAFFE_MEAN_BGR,
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    DataError,
-    ImageList,
-    Session,
-    Transform,
-)
+from backends.base import NORMALIZATIONS, DataError, ImageList, Scaling, Session, Transform
 
 
 def pipeline(
@@ -60,14 +52,24 @@ def _transform(transform: Transform, *, training: bool) -> transforms.Compose:
     return transforms.Compose([*geometry, transforms.ToTensor(), *_normalize(transform)])
 
 
-def _normalize(transform: Transform) -> list[nn.HybridBlock]:
-    if transform.normalization == "imagenet":
-        return [transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
-    return [nn.HybridLambda(_rgb_to_bgr_255), transforms.Normalize(CAFFE_MEAN_BGR, (1.0, 1.0, 1.0))]
+def _normalize(transform: Transform) -> list[HybridBlock]:
+    scaling = NORMALIZATIONS[transform.normalization]
+    normalize = transforms.Normalize(scaling.mean, scaling.deviation)
+    if scaling.channels == "RGB" and scaling.divisor == 255:  # where ToTensor leaves an image
+        return [normalize]
+    return [_Rescale(scaling), normalize]
 
 
-def _rgb_to_bgr_255(F: Any, image: Any) -> Any:
-    return F.reverse(image, axis=0) * 255
+class _Rescale(HybridBlock):
+    """From RGB in 0..1 to the channels and the range that a scaling takes its mean off."""
+
+    def __init__(self, scaling: Scaling) -> None:
+        super().__init__()
+        self._scaling = scaling
+
+    def hybrid_forward(self, F: Any, image: Any) -> Any:
+        image = F.reverse(image, axis=0) if self._scaling.channels == "BGR" else image
+        return image * (255 / self._scaling.divisor)
 
 
 class _Order(Sampler):

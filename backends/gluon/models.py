@@ -2,57 +2,78 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import os
+import itertools
+import math
 from collections.abc import Callable, Mapping
-from http.client import HTTPException
-from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
-from zipfile import BadZipFile
 
 import mxnet as mx
 from gluoncv import model_zoo
-from gluoncv.model_zoo import model_store
-from gluoncv.utils import check_sha1
 from mxnet.gluon import HybridBlock, Parameter, nn
 
-from backends import weights
-from backends.base import ModelSpec, WeightsError, one_line, require_architecture
+from backends.architectures import architecture_of, flattens, shapes
+from backends.base import ModelSpec, require_architecture
 from backends.gluon import INFO
+from backends.gluon.efficientnet_lite0 import EfficientNetLite0
 
 # --- What there is --------------------------------------------------------------------------------
+# As in Gluon's model zoo all networks consist of `features`, a sequence that ends with the (N, F) values that
+# enter the head, and `output`, the head.
+
+
+def _resnet18(spec: ModelSpec) -> HybridBlock:
+    network = model_zoo.get_model("resnet18_v1", classes=spec.classes)
+    network.features.add(nn.Flatten())  # gluoncv leaves that to the affine layer
+    return _with_head(network, spec)
 
 
 def _resnet18_v2(spec: ModelSpec) -> HybridBlock:
-    network = model_zoo.get_model("resnet18_v2", classes=spec.classes)
-    if spec.head != "linear":
-        del network.output  # Gluon refuses to replace a block by one of another class
-        network.output = _mlp(spec)
-    return network
+    network = model_zoo.get_model("resnet18_v2", classes=spec.classes, norm_layer=_batch_norm)
+    return _with_head(network, spec)
 
 
-ARCHITECTURES: Mapping[str, Callable[[ModelSpec], HybridBlock]] = {"resnet18_v2": _resnet18_v2}
-HEAD_MODULES: Mapping[str, str] = {"resnet18_v2": "output"}
-"""For each architecture the attribute that holds the head."""
-LAYERS: Mapping[str, tuple[str, ...]] = {
-    # an empty name: activation, pooling or flattening, which hold no parameters
-    "resnet18_v2": ("bn0", "conv1", "bn1", "", "", "layer1", "layer2", "layer3", "layer4", "bn2", "", "", "")
+_VGG16_LAYERS = 31
+"""Convolutions, activations and poolings of VGG16; fc6, fc7 and their dropouts follow."""
+
+
+def _vgg16(spec: ModelSpec) -> HybridBlock:
+    network = model_zoo.get_model("vgg16", classes=spec.classes)
+    if spec.head != "fc6-fc7":
+        network.features = network.features[:_VGG16_LAYERS]
+        if not flattens(spec):
+            network.features.add(nn.GlobalAvgPool2D())
+        network.features.add(nn.Flatten())
+    return _with_head(network, spec)
+
+
+def _efficientnet_lite0(spec: ModelSpec) -> HybridBlock:
+    return _with_head(EfficientNetLite0(classes=spec.classes, image_size=spec.image_size), spec)
+
+
+ARCHITECTURES: Mapping[str, Callable[[ModelSpec], HybridBlock]] = {
+    "resnet18_v2": _resnet18_v2,
+    "resnet18": _resnet18,
+    "vgg16": _vgg16,
+    "efficientnet_lite0": _efficientnet_lite0,
 }
-"""For each architecture the neutral names of the layers of its `features`, in order."""
+"""Their networks know their names but hold no values yet."""
 
 
-def build(spec: ModelSpec, context: Any) -> HybridBlock:
-    """The network with a new head on an MXNet context, initialised from MXNet's current generator.
+def build(spec: ModelSpec, context: Any, *, dropout: bool) -> HybridBlock:
+    """The network with a new head on an MXNet context, initialised from MXNet's current generator; float32. With
+    `dropout` it keeps what gluoncv's own has (VGG16: after fc6 and fc7).
 
     Raises:
-        UsageError: no such architecture here.
+        UsageError: no such architecture here, or not with that head.
     """
-    require_architecture(INFO, spec.architecture, ARCHITECTURES)
+    require_architecture(INFO, spec.architecture)
+    flattens(spec)  # raises for a head that the architecture does not have
     network = ARCHITECTURES[spec.architecture](spec)
-    network.initialize(_INITIALIZERS[spec.initializer], ctx=context)
+    if spec.initializer != "default":
+        network.collect_params(".*weight").setattr("init", _INITIALIZERS[spec.initializer])
+    if not dropout:
+        network.apply(_without_dropout)
+    network.initialize(_BARE, ctx=context)
     network.hybridize()
     network(
         mx.nd.zeros((1, 3, spec.image_size, spec.image_size), ctx=context)
@@ -60,29 +81,82 @@ def build(spec: ModelSpec, context: Any) -> HybridBlock:
     return network
 
 
-def head_of(network: HybridBlock, architecture: str) -> HybridBlock:
-    """The block whose input are the features."""
-    return getattr(network, HEAD_MODULES[architecture])
+# --- Heads, layers, initialisers ------------------------------------------------------------------
+
+
+def _with_head(network: HybridBlock, spec: ModelSpec) -> HybridBlock:
+    if spec.head == "mlp-1024-128":
+        del network.output  # Gluon refuses to replace a block by one of another class
+        with network.name_scope():
+            network.output = nn.HybridSequential(prefix="")
+            network.output.add(nn.Dense(1024, activation="relu"), nn.Dense(128, activation="relu"))
+            network.output.add(nn.Dense(spec.classes))
+    return network
+
+
+def _batch_norm(*, scale: bool = True, **keywords: Any) -> nn.BatchNorm:
+    return nn.BatchNorm(**keywords) if scale else _UnscaledBatchNorm(scale=False, **keywords)
+
+
+class _UnscaledBatchNorm(nn.BatchNorm):
+    """A batch norm without a scale, which leaves the stored one as it was loaded: MXNet's own writes ones over it
+    in its first forward."""
+
+    def hybrid_forward(self, F: Any, x: Any, gamma: Any, *others: Any, **more: Any) -> Any:
+        return super().hybrid_forward(F, x, F.ones_like(gamma), *others, **more)
+
+    def _alias(self) -> str:
+        return "batchnorm"  # a part of its parameters' names
+
+
+def _without_dropout(block: HybridBlock) -> None:
+    if isinstance(block, nn.Dropout):
+        block._rate = 0  # the layer stays, and with it the numbers in the names of those above
+
+
+_BARE = mx.init.Uniform()
+"""What a bare `initialize()` means; gluoncv's VGG16 states initialisers of its own."""
+
+_INITIALIZERS: Mapping[str, Any] = {
+    "xavier": mx.init.Xavier(),
+    "he": mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2),
+}
+"""Of weights; Gluon's own layers say that their biases begin at zero."""
+
+
+# --- Parts of a network ---------------------------------------------------------------------------
 
 
 def split(
-    network: HybridBlock, architecture: str, trained: tuple[str, ...]
+    network: HybridBlock, spec: ModelSpec, trained: tuple[str, ...]
 ) -> tuple[HybridBlock | None, HybridBlock]:
-    """The layers below the first whose neutral name begins with one of `trained` (None if there are none),
+    """The layers below the first with a neutral name that begins with one of `trained` (None if there are none),
     and those from there to the logits. Both share the network's own blocks and are hybridised anew."""
-    layers = LAYERS[architecture]
-    first = next((i for i, name in enumerate(layers) if name and f"{name}.".startswith(trained)), len(layers))
+    layers = list(network.features)
+    named = enumerate(_layer_names(network, spec))
+    first = next((i for i, names in named if any(name.startswith(trained) for name in names)), len(layers))
     network.hybridize()
     if first == 0:
         return None, network
     lower, upper = nn.HybridSequential(prefix=""), nn.HybridSequential(prefix="")
-    lower.add(*(network.features[index] for index in range(first)))
-    upper.add(
-        *(network.features[index] for index in range(first, len(layers))), head_of(network, architecture)
-    )
+    lower.add(*layers[:first])
+    upper.add(*layers[first:], network.output)
     lower.hybridize()
     upper.hybridize()
     return lower, upper
+
+
+def block_layers(network: HybridBlock, spec: ModelSpec) -> dict[str, list[HybridBlock]]:
+    """For every block below the head its layers, from the input up, activation and pooling included."""
+    prefixes, block = architecture_of(spec.architecture).blocks, ""
+    found: dict[str, list[HybridBlock]] = {}
+    for layer, names in zip(network.features, _layer_names(network, spec), strict=True):
+        if isinstance(layer, nn.GlobalAvgPool2D | nn.Flatten):  # from here on it is the way into the head
+            break
+        if names:
+            block = next(name for name, begins in prefixes.items() if names[0].startswith(begins))
+        found.setdefault(block, []).append(layer)
+    return found
 
 
 def batch_norms(block: HybridBlock) -> list[nn.BatchNorm]:
@@ -92,95 +166,37 @@ def batch_norms(block: HybridBlock) -> list[nn.BatchNorm]:
     return found
 
 
-def leading_batch_norm(network: HybridBlock, architecture: str) -> nn.BatchNorm | None:
+def batch_norm_areas(network: HybridBlock, spec: ModelSpec) -> dict[nn.BatchNorm, int]:
+    """For every batch norm in the network the pixels (H * W) of its input."""
+    outputs = network(mx.sym.var("images")).get_internals()
+    _, found, _ = outputs.infer_shape(images=(1, 3, spec.image_size, spec.image_size))
+    shape_of = dict(zip(outputs.list_outputs(), found, strict=True))
+    return {norm: math.prod(shape_of[f"{norm.name}_fwd_output"][2:]) for norm in batch_norms(network)}
+
+
+def leading_batch_norm(network: HybridBlock) -> nn.BatchNorm | None:
     """The batch norm on the image itself, which learns neither scale nor shift."""
-    return network.features[0] if LAYERS[architecture][0] == "bn0" else None
-
-
-# --- Heads and initialisers -----------------------------------------------------------------------
-
-
-def _mlp(spec: ModelSpec) -> HybridBlock:
-    head = nn.HybridSequential(prefix="")
-    head.add(nn.Dense(1024, activation="relu"), nn.Dense(128, activation="relu"), nn.Dense(spec.classes))
-    return head
-
-
-_INITIALIZERS: Mapping[str, Any] = {
-    "default": mx.init.Uniform(),  # what a bare `initialize()` means
-    "xavier": mx.init.Xavier(),
-    "he": mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2),
-}
-"""Of weights; Gluon's own layers say that their biases begin at zero."""
+    return network.features[0] if isinstance(network.features[0], nn.BatchNorm) else None
 
 
 # --- Neutral names --------------------------------------------------------------------------------
-
-LEADING_SCALE = "bn0.weight"
-"""The scale of a batch norm on the image: not learnt, and overwritten with 1 at MXNet's first forward."""
-
-_NEUTRAL = {"gamma": "weight", "beta": "bias"}
+# Gluon's layouts are the neutral ones. Its networks register their layers in the order in which an image passes
+# them, and so does `architectures.shapes`: the n-th tensor of the one is the n-th of the other.
 
 
-def neutral_tensors(network: HybridBlock, architecture: str) -> dict[str, Parameter]:
-    """Live parameters and running statistics by neutral name; MXNet's layouts are the neutral ones."""
-    named = [(name, network.features[index]) for index, name in enumerate(LAYERS[architecture]) if name]
-    head = head_of(network, architecture)
-    if isinstance(head, nn.HybridSequential):
-        named += [(f"{weights.HEAD}.fc{index + 1}", head[index]) for index in range(len(head))]
-    else:
-        named.append((weights.HEAD, head))
-    tensors = {}
-    for prefix, layer in named:
-        for path, parameter in layer._collect_params_with_prefix(prefix).items():
-            block, _, name = path.rpartition(".")
-            tensors[f"{block}.{_NEUTRAL.get(name, name)}"] = parameter
-    return tensors
+def own_names(network: HybridBlock, spec: ModelSpec) -> dict[str, str]:
+    """What `save_parameters` calls each tensor, by neutral name: `features.1.gamma`, `output.weight`."""
+    return dict(zip(shapes(spec), network._collect_params_with_prefix(), strict=True))
 
 
-# --- The official checkpoint ----------------------------------------------------------------------
-
-_PATIENCE = 5.0  # seconds until a server's first word; gluoncv's loader itself would wait for ever
-_LockException = model_store.portalocker.LockException
-_FAILURES = (OSError, RuntimeError, ValueError, LookupError, HTTPException, BadZipFile, _LockException)
+def neutral_tensors(network: HybridBlock, spec: ModelSpec) -> dict[str, Parameter]:
+    """Live parameters and running statistics by neutral name, in the order of `architectures.shapes`."""
+    return dict(zip(shapes(spec), network._collect_params_with_prefix().values(), strict=True))
 
 
-def fetch_official(architecture: str) -> Path:
-    """gluoncv's own ImageNet checkpoint, from `$MXNET_HOME/models` or fetched there by gluoncv's loader,
-    which verifies its SHA-1. Failure leaves nothing behind.
-
-    Raises:
-        WeightsError: it cannot be fetched, or its hash is wrong.
-    """
-    folder = Path(os.environ.get("MXNET_HOME", "~/.mxnet")).expanduser() / "models"
-    repository = os.environ.get("MXNET_GLUON_REPO", model_store.apache_repo_url).rstrip("/")
-    stem = f"{architecture}-{model_store.short_hash(architecture)}"
-    url = f"{repository}/gluon/models/{stem}.zip"
-    present = set(folder.glob(f"{stem}.*"))
-    with contextlib.ExitStack() as undo:
-        undo.callback(_remove_all_but, present, folder, stem)
-        try:
-            file = folder / f"{stem}.params"
-            if not (file.exists() and check_sha1(file, model_store.short_hash(architecture))):
-                _await_answer(url)
-            # gluoncv prints the address and draws a progress bar
-            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-                file = Path(model_store.get_model_file(architecture, root=str(folder)))
-        except _FAILURES as error:
-            raise WeightsError(
-                f"gluon {architecture}: {url} could not be fetched and verified ({one_line(error)}); set"
-                f" MXNET_GLUON_REPO to a mirror, put {stem}.params into {folder}, or choose --weights source"
-                " or --weights PATH"
-            ) from error
-        undo.pop_all()
-    return file
-
-
-def _await_answer(url: str) -> None:
-    with contextlib.suppress(HTTPError):  # an answer too; what it means is the loader's business
-        urlopen(Request(url, method="HEAD"), timeout=_PATIENCE).close()
-
-
-def _remove_all_but(present: set[Path], folder: Path, stem: str) -> None:
-    for file in set(folder.glob(f"{stem}.*")) - present:
-        file.unlink(missing_ok=True)
+def _layer_names(network: HybridBlock, spec: ModelSpec) -> list[list[str]]:
+    """For every layer of `features` the neutral names of its tensors."""
+    names = iter(shapes(spec))
+    return [
+        list(itertools.islice(names, len(layer._collect_params_with_prefix()))) for layer in network.features
+    ]

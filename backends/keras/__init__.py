@@ -10,4 +10,6 @@ INFO = BackendInfo(
     extra="keras",
     distributions=("keras",),
     packages=("tensorflow", "tensorflow-cpu"),
+    architectures=("vgg16", "resnet18", "resnet18_v2", "efficientnet_lite0"),
+    checkpoint_suffixes=(".h5", ".keras"),
 )

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import io
+import functools
 import os
-import socket
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from backends import weights
+from backends.architectures import is_parameter, trained_from
 from backends.base import (
     Backend,
     Batch,
     ImageList,
-    InverseTime,
     Metrics,
     ModelSpec,
     Optimizer,
@@ -26,9 +23,9 @@ from backends.base import (
     Trainable,
     Transform,
     UsageError,
-    WeightsError,
-    one_line,
     require_device,
+    schedule_factor,
+    schedule_name,
 )
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # Keras reads it once, when it is first imported
@@ -42,10 +39,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.config import is_op_determinism_enabled  # where Keras itself reads it
 
-from backends.keras import INFO, input, models
-
-DOWNLOAD_SILENCE = 10.0
-"""Seconds without a byte after which a download has failed; Keras itself would wait for ever."""
+from backends.keras import INFO, checkpoint, input, models, sgd
+from backends.keras.batch_norm import BatchNormalization
 
 
 class FrameworkBackend(Backend):
@@ -58,8 +53,7 @@ class FrameworkBackend(Backend):
         require_device(session, self.devices())
         _set_threads(session.threads)
         keras.utils.set_random_seed(session.seed)
-        keras.config.set_floatx(session.precision)  # these two: ~/.keras/keras.json may say otherwise
-        keras.config.set_image_data_format("channels_last")
+        self._claim_keras()
         self._device = _device_name(session.device)
 
     @staticmethod
@@ -68,75 +62,76 @@ class FrameworkBackend(Backend):
 
     # Building
 
-    def architectures(self) -> tuple[str, ...]:
-        return tuple(models.ARCHITECTURES)
-
     def build(self, spec: ModelSpec) -> None:
         keras.utils.clear_session()  # Keras' global state keeps what earlier networks left in it
+        self._claim_keras()
         # Initialisers take their seeds from Python's generator, which anybody may have moved meanwhile.
         keras.utils.set_random_seed(self.session.seed)
         self._spec = spec
+        matched = self.session.track == "matched"
         with tf.device(self._device):
-            self._network = models.build(spec)
-        self._tensors = models.neutral_tensors(self._network)
-        self._loss = keras.losses.SparseCategoricalCrossentropy()
-        self._logits = self._inference_function(models.logits_of(self._network))
-        self._features = self._inference_function(models.features_of(self._network, spec.architecture))
+            self._network = models.build(spec, unbiased=matched)
+        self._tensors = models.neutral_tensors(self._network, spec)
+        self._layouts = models.layouts(spec)
+        # Keras' users train what ends in a softmax; its loss looks through that and takes the logits.
+        self._trained = self._network.logits if matched else self._network.probabilities
+        self._loss = keras.losses.SparseCategoricalCrossentropy(from_logits=matched)
+        self._jit_compile = self._asked_jit_compile() and self._trained.jit_compile
+        self._logits = self._inference_function(self._network.logits)
+        self._features = self._inference_function(self._network.features)
+        self._blocks = self._inference_function(self._network.blocks)
+        self._normalize = self._graph(self._normalized, self._images_spec(tf.uint8))
         self.set_trainable(Trainable())
 
-    def load_official(self) -> str:
-        published = models.OFFICIAL[self._spec.architecture]
-        path = _official_file(self._spec.architecture, published)
-        tensors = models.neutral_tensors(published.application(include_top=False, weights=str(path)))
-        self.load_weights(
-            {name: models.to_neutral(tensor.numpy()) for name, tensor in tensors.items()}, head=False
-        )
-        return f"{path.name} {published.md5}"
+    def load_official(self, *, head: bool = False) -> str:
+        top = head or self._spec.head == "fc6-fc7"  # whose two hidden layers are not new
+        path, md5 = checkpoint.fetch_official(self._spec.architecture, top=top)
+        checkpoint.load(self._network, self._spec, path, head=head)
+        return f"{path.name} {md5}"
 
     def load_weights(self, tensors: Mapping[str, np.ndarray], *, head: bool) -> None:
-        shapes = {name: models.neutral_shape(tensor) for name, tensor in self._tensors.items()}
+        shapes = {name: layout.neutral for name, layout in self._layouts.items()}
         for name, value in weights.select(tensors, shapes, head=head).items():
-            self._tensors[name].assign(models.from_neutral(value))
+            self._tensors[name].assign(self._layouts[name].from_neutral(value))
 
     def export_weights(self) -> dict[str, np.ndarray]:
-        return {name: models.to_neutral(tensor.numpy()) for name, tensor in self._tensors.items()}
+        return self._to_neutral({name: tensor.numpy() for name, tensor in self._tensors.items()})
+
+    @staticmethod
+    def inspect_checkpoint(path: Path, architecture: str) -> ModelSpec:
+        return checkpoint.inspect(path, architecture)
+
+    def load_checkpoint(self, path: Path) -> None:
+        checkpoint.load(self._network, self._spec, path)
+
+    def save_checkpoint(self, path: Path) -> None:
+        checkpoint.save(self._network, path)
 
     # Training
 
     def set_trainable(self, trainable: Trainable) -> None:
-        trained = weights.trained_from(self._spec.architecture, trainable.first)
-        for layer in self._network.layers:
-            if layer.variables:
-                layer.trainable = f"{layer.name}.".startswith(trained)
+        trained = trained_from(self._spec.architecture, trainable.first)
+        for layer in self._layers():
+            layer.trainable = f"{layer.name}.".startswith(trained)
+            if isinstance(layer, BatchNormalization):
+                layer.stored = trainable.batch_norm == "stored"
+        for name, tensor in self._tensors.items():
+            # After the layers: each has just switched its own variables on, those that learn nothing too.
+            tensor.trainable = name.startswith(trained) and is_parameter(name)
         self._gradients = self._batch_function(self._forward_backward)
 
     def configure_optimizer(self, optimizer: Optimizer) -> None:
-        rate: Any = float(optimizer.learning_rate)
-        if isinstance(optimizer.schedule, InverseTime):
-            rate = keras.optimizers.schedules.InverseTimeDecay(
-                rate, decay_steps=1, decay_rate=optimizer.schedule.decay
-            )
-        # Keras keeps the rate inside the velocity (v = m*v - lr*g, w = w + v). At a constant rate that is the
-        # contract's step; under a schedule with momentum it is not, and that difference is Keras' own.
-        arguments = {
-            "learning_rate": rate,
-            "momentum": float(optimizer.momentum),
-            "nesterov": optimizer.nesterov,
-        }
+        self._claim_keras()
+        self._schedule, self._step = optimizer.schedule, 0
         with tf.device(self._device):
-            if optimizer.head_multiplier == 1 and optimizer.weight_decay == 0:
-                self._optimizer = keras.optimizers.SGD(**arguments)
-            else:
-                self._optimizer = GroupedSGD(
-                    head_multiplier=optimizer.head_multiplier,
-                    coupled_decay=optimizer.weight_decay,
-                    **arguments,
-                )
-            self._optimizer.build(self._network.trainable_variables)
+            self._optimizer = sgd.make(optimizer, self.session.track, list(self._trained_tensors().values()))
             self._accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
             # What a layer's `trainable` says is read here and no later.
-            self._network.compile(
-                optimizer=self._optimizer, loss=self._loss, metrics=[self._accuracy], jit_compile="auto"
+            self._trained.compile(
+                optimizer=self._optimizer,
+                loss=self._loss,
+                metrics=[self._accuracy],
+                jit_compile=self._asked_jit_compile(),
             )
         self._train = self._batch_function(self._keras_step)
 
@@ -152,70 +147,82 @@ class FrameworkBackend(Backend):
             return tf.constant(images), tf.constant(labels)
 
     def train_step(self, batch: Batch) -> None:
-        self._train(*batch)
+        if isinstance(self._optimizer, sgd.MatchedSGD):
+            self._optimizer.set_factor(schedule_factor(self._schedule, self._step))
+            self._step += 1
+        self._train(self._inputs(batch), batch[1])
 
     def take_metrics(self) -> Metrics:
-        loss = next(metric for metric in self._network.metrics if metric.name == "loss")
+        loss = next(metric for metric in self._trained.metrics if metric.name == "loss")
         metrics = Metrics(
             loss=float(loss.result()), correct=int(self._accuracy.total), images=int(self._accuracy.count)
         )
-        self._network.reset_metrics()
+        self._trained.reset_metrics()
         return metrics
 
     # Looking
 
     def logits(self, batch: Batch) -> Any:
-        return self._logits(batch[0])
+        return self._logits(self._inputs(batch))
 
     def features(self, batch: Batch) -> Any:
-        return self._features(batch[0])
+        return self._features(self._inputs(batch))
+
+    def block_outputs(self, batch: Batch) -> dict[str, np.ndarray]:
+        outputs = {name: output.numpy() for name, output in self._blocks(self._inputs(batch)).items()}
+        return {name: np.ascontiguousarray(np.moveaxis(output, -1, 1)) for name, output in outputs.items()}
 
     def gradients(self, batch: Batch) -> dict[str, np.ndarray]:
-        return {
-            name: models.to_neutral(gradient.numpy()) for name, gradient in self._gradients(*batch).items()
-        }
+        gradients = self._gradients(self._inputs(batch), batch[1])
+        return self._to_neutral({name: gradient.numpy() for name, gradient in gradients.items()})
+
+    def velocities(self) -> dict[str, np.ndarray]:
+        velocities = sgd.velocities(self._optimizer)
+        return self._to_neutral(dict(zip(self._trained_tensors(), velocities, strict=bool(velocities))))
 
     def to_numpy(self, array: Any) -> np.ndarray:
-        return array.numpy().astype(np.float32, copy=False)
+        return array.numpy()
 
     def synchronize(self) -> None:
         tf.test.experimental.sync_devices()
 
     def settings(self) -> dict[str, Any]:
-        network, optimizer = self._network, self._optimizer
-        norms = [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
-        grouped = isinstance(optimizer, GroupedSGD)
-        schedule = optimizer.get_config()["learning_rate"]  # a number, or a schedule as a dictionary
+        norms = [layer for layer in self._layers() if isinstance(layer, BatchNormalization)]
+        optimizer, asked = self._optimizer, self._asked_jit_compile()
         return {
             "threads": tf.config.threading.get_intra_op_parallelism_threads(),
             "input_workers": input.parallel_calls(self.session),
-            "compiled": f"graph, {'with' if network.jit_compile else 'without'} XLA (jit_compile='auto')",
+            "compiled": f"graph, {'with' if self._jit_compile else 'without'} XLA (jit_compile={asked!r})",
             "layout": {"channels_last": "NHWC", "channels_first": "NCHW"}[keras.config.image_data_format()],
-            "dtype": network.variables[0].dtype,
+            "dtype": self._trained.variables[0].dtype,
             "tf32": None
             if self._device == "CPU:0"
             else tf.config.experimental.tensor_float_32_execution_enabled(),
             "determinism": is_op_determinism_enabled(),
             "batch_norm": {
                 "layers": len(norms),
-                "on_stored_statistics": sum(not layer.trainable for layer in norms),
+                "on_stored_statistics": sum(layer.on_stored_statistics for layer in norms),
                 "epsilon": sorted({layer.epsilon for layer in norms}),
                 "running_keeps": sorted({layer.momentum for layer in norms}),
-                "running_variance": "biased" if norms else None,
+                "running_variance": ("unbiased" if norms[0].unbiased else "biased") if norms else None,
             },
             "optimizer": {
-                "class": f"keras.optimizers.SGD{', by group' if grouped else ''}",
-                "learning_rates": _initial_rates(optimizer),
+                "class": sgd.title(optimizer),
+                "learning_rates": sgd.initial_rates(optimizer),
                 "momentum": optimizer.momentum,
                 "nesterov": optimizer.nesterov,
-                "weight_decay": optimizer.coupled_decay if grouped else 0.0,
+                "weight_decay": getattr(optimizer, "coupled_decay", 0.0),
                 "decay_form": "coupled",
-                "schedule": schedule["class_name"] if isinstance(schedule, dict) else "constant",
+                "schedule": schedule_name(self._schedule),
             },
             "loss": "mean cross-entropy on logits",
             "resize": "bilinear, not antialiased (tf.image.resize)",
-            "trained_parameters": sum(int(np.prod(v.shape)) for v in network.trainable_variables),
-            "parameters": network.count_params(),
+            "trained_parameters": sum(
+                int(np.prod(tensor.shape)) for tensor in self._trained_tensors().values()
+            ),
+            "parameters": sum(
+                int(np.prod(tensor.shape)) for name, tensor in self._tensors.items() if is_parameter(name)
+            ),
         }
 
     def peak_device_bytes(self) -> int | None:
@@ -225,69 +232,69 @@ class FrameworkBackend(Backend):
 
     # How
 
+    def _claim_keras(self) -> None:
+        """Keras' global state as this session wants it, whatever ~/.keras/keras.json or anybody else said."""
+        keras.config.set_floatx(self.session.precision)
+        keras.config.set_dtype_policy(self.session.precision)
+        keras.config.set_image_data_format("channels_last")
+
+    def _asked_jit_compile(self) -> Literal["auto", False]:
+        """XLA where Keras chooses it, on a GPU; never in float64, which it compiles for most of a minute."""
+        return "auto" if self.session.precision == "float32" else False
+
+    def _layers(self) -> list[Any]:
+        return [layer for layer in self._network.logits.layers if layer.variables]
+
+    def _trained_tensors(self) -> dict[str, Any]:
+        return {name: tensor for name, tensor in self._tensors.items() if tensor.trainable}
+
+    def _to_neutral(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {name: self._layouts[name].to_neutral(array) for name, array in arrays.items()}
+
     def _keras_step(self, images: Any, labels: Any) -> None:
-        self._network.train_step((images, labels))  # what it returns lies in the metrics' variables too
+        self._trained.train_step((images, labels))  # what it returns lies in the metrics' variables too
 
     def _forward_backward(self, images: Any, labels: Any) -> dict[str, Any]:
-        trained = {name: tensor for name, tensor in self._tensors.items() if tensor.trainable}
+        trained = self._trained_tensors()
         with tf.GradientTape() as tape:
-            loss = self._loss(labels, self._network(images, training=True))
+            loss = self._loss(labels, self._trained(images, training=True))
         return dict(zip(trained, tape.gradient(loss, list(trained.values())), strict=True))
 
+    def _inputs(self, batch: Batch) -> Any:
+        """Images as the network takes them. uint8 ones are normalised by a small graph of their own, so that
+        the large ones, slow to trace, are traced once for both kinds."""
+        images = batch[0]
+        if images.dtype == tf.uint8:
+            return self._normalize(images)
+        return tf.cast(images, self.session.precision)  # itself, where it is that already
+
+    def _normalized(self, images: Any) -> Any:
+        return input.normalize(images, self._spec.normalization, self.session.precision)
+
     def _inference_function(self, network: Any) -> Any:
-        return self._graph(lambda images: network(images, training=False), self._images_spec())
+        images = self._images_spec(self.session.precision)
+        return self._graph(lambda images: network(images, training=False), images)
 
     def _batch_function(self, function: Callable[[Any, Any], Any]) -> Any:
-        return self._graph(function, self._images_spec(), tf.TensorSpec((None,), tf.int64))
+        images = self._images_spec(self.session.precision)
+        return self._graph(function, images, tf.TensorSpec((None,), tf.int64))
 
-    def _images_spec(self) -> Any:
-        return tf.TensorSpec((None, self._spec.image_size, self._spec.image_size, 3), tf.float32)
+    def _images_spec(self, dtype: Any) -> Any:
+        return tf.TensorSpec((None, self._spec.image_size, self._spec.image_size, 3), dtype)
 
     def _graph(self, function: Callable[..., Any], *signature: Any) -> Any:
         """One graph for batches of every size, traced at its first call; XLA where Keras would choose it."""
 
+        # TensorFlow tells functions apart by their code, and would warn of one that is traced again and
+        # again: behind a partial, which has none, each graph is a function of its own.
+        @functools.wraps(functools.partial(function))
         def on_device(*arguments: Any) -> Any:
             with tf.device(self._device):
                 return function(*arguments)
 
         return tf.function(
-            on_device, input_signature=signature, autograph=False, jit_compile=self._network.jit_compile
+            on_device, input_signature=signature, autograph=False, jit_compile=self._jit_compile
         )
-
-
-class GroupedSGD(keras.optimizers.SGD):
-    """Keras' SGD with a rate of its own for the head, and with weight decay coupled to the gradient.
-
-    Keras' own `weight_decay` is decoupled: it shrinks the weights beside the step, unseen by the momentum.
-    """
-
-    def __init__(self, *, head_multiplier: float, coupled_decay: float, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self.head_multiplier = head_multiplier
-        self.coupled_decay = coupled_decay
-
-    def build(self, variables: Any) -> None:
-        """Make the velocities, and note each variable's multiple of the learning rate."""
-        super().build(variables)
-        self.multipliers = tuple(
-            self.head_multiplier if weights.is_head(variable.path.replace("/", ".")) else 1.0
-            for variable in variables
-        )
-
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """One variable's step; it comes as a bare tf.Variable without a path: its index tells which it is."""
-        if self.coupled_decay:
-            gradient = gradient + self.coupled_decay * variable
-        multiplier = self.multipliers[self._get_variable_index(variable)]
-        super().update_step(gradient, variable, learning_rate * multiplier)
-
-
-def _initial_rates(optimizer: Any) -> list[float]:
-    rate = optimizer.get_config()["learning_rate"]
-    if isinstance(rate, dict):
-        rate = rate["config"]["initial_learning_rate"]
-    rate = float(str(np.float32(rate)))  # Keras holds it in float32: the shortest number that means the same
-    return sorted({rate * multiplier for multiplier in getattr(optimizer, "multipliers", (1.0,))})
 
 
 def _device_name(device: str) -> str:
@@ -302,50 +309,3 @@ def _set_threads(threads: int) -> None:
     with contextlib.suppress(RuntimeError):
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
-
-
-# --- The official checkpoint ----------------------------------------------------------------------
-
-
-def _official_file(architecture: str, published: models.Published) -> Path:
-    """The checkpoint in Keras' cache, fetched into it first if it is not there.
-
-    Raises:
-        WeightsError: it cannot be fetched, or its hash is wrong.
-    """
-    folder = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models"
-    path = folder / published.url.rsplit("/", 1)[1]
-    way_out = f"put the file into {folder}, or choose --weights source or --weights PATH"
-    if not path.exists():
-        try:
-            # Keras downloads in place and leaves there what it could not verify: let it do so elsewhere.
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder, prefix="partial-") as partial, _download_manners():
-                fetched = keras.utils.get_file(
-                    path.name, published.url, cache_dir=partial, cache_subdir="", file_hash=published.md5
-                )
-                Path(fetched).replace(path)
-        except Exception as error:  # `get_file` raises nothing more particular
-            raise WeightsError(
-                f"keras {architecture}: {published.url} could not be fetched and verified"
-                f" ({one_line(error)}); {way_out}"
-            ) from error
-    found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-    if found != published.md5:
-        raise WeightsError(
-            f"keras {architecture}: {path} has the MD5 {found} instead of {published.md5};"
-            f" remove it, then {way_out}"
-        )
-    return path
-
-
-@contextlib.contextmanager
-def _download_manners() -> Iterator[None]:
-    """No progress bar and no endless wait: Keras' loader takes no argument for either."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(DOWNLOAD_SILENCE)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        socket.setdefaulttimeout(before)

@@ -11,12 +11,11 @@ import numpy as np
 import tensorflow as tf
 
 from backends.base import (
-    CAFFE_MEAN_BGR,
-    IMAGENET_MEAN,
-    IMAGENET_STD,
+    NORMALIZATIONS,
     Batch,
     DataError,
     ImageList,
+    Normalization,
     Session,
     Transform,
     one_line,
@@ -56,6 +55,20 @@ def pipeline(
 def parallel_calls(session: Session) -> int:
     """Images read at once: as many as asked for, else one for each thread that computes."""
     return session.input_workers or session.threads
+
+
+def normalize(images: Any, normalization: Normalization, dtype: str = "float32") -> Any:
+    """RGB values 0..255 of any number type, (..., W, 3), as a network's input of this floating type."""
+    scaling = NORMALIZATIONS[normalization]
+    if scaling.channels == "BGR":
+        images = images[..., ::-1]
+    # Constants of a whole row: three at a time TensorFlow computes three times as long.
+    row = (images.shape[-2] or 1, 3)
+    mean, deviation = (
+        tf.constant(np.broadcast_to(np.array(values, dtype), row))
+        for values in (scaling.mean, scaling.deviation)
+    )
+    return (tf.cast(images, dtype) / scaling.divisor - mean) / deviation
 
 
 def _options() -> Any:
@@ -116,7 +129,7 @@ def _training_example(example: tuple[Any, Any], seeds: Any, *, transform: Transf
     crop = tf.ensure_shape(tf.slice(image, begin, size), (None, None, 3))
     image = tf.image.resize(crop, (transform.size, transform.size))
     image = tf.image.stateless_random_flip_left_right(image, seed=seeds[2:])
-    return _normalize(image, transform), label
+    return normalize(image, transform.normalization), label
 
 
 def _testing_example(path: Any, label: Any, *, transform: Transform) -> tuple[Any, Any]:
@@ -128,10 +141,4 @@ def _testing_example(path: Any, label: Any, *, transform: Transform) -> tuple[An
         size = transform.resize * size // tf.reduce_min(size)
     image = tf.image.resize(image, size)
     image = tf.image.resize_with_crop_or_pad(image, transform.size, transform.size)
-    return _normalize(image, transform), label
-
-
-def _normalize(image: Any, transform: Transform) -> Any:
-    if transform.normalization == "imagenet":
-        return (image / 255.0 - IMAGENET_MEAN) / IMAGENET_STD
-    return image[..., ::-1] - CAFFE_MEAN_BGR
+    return normalize(image, transform.normalization), label

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,114 +12,197 @@ import msgspec
 import numpy as np
 from keras import layers
 
+from backends.architectures import HEAD, architecture_of, flattens, shapes
 from backends.base import ModelSpec, require_architecture
 from backends.keras import INFO
+from backends.keras.batch_norm import BatchNormalization
+from backends.keras.efficientnet_lite0 import efficientnet_lite0
+from backends.keras.resnet import resnet18, resnet18_v2
 
 # --- What there is --------------------------------------------------------------------------------
 
 
-def _vgg16(spec: ModelSpec) -> Any:
+def _vgg16(images: Any, _batch_norm: Any) -> dict[str, Any]:
     # `include_top=False` is the network below its last three layers, at any image size. Popping them off
     # `model.layers` is no cut: that list is a copy, and the 1000-way softmax would stay under the new head.
-    shape = (spec.image_size, spec.image_size, 3)
-    base = keras.applications.VGG16(include_top=False, weights=None, input_shape=shape)
-    features = layers.Flatten(name=FEATURE_LAYERS["vgg16"])(base.output)
-    logits = _head(spec, features)
-    return keras.Model(base.input, layers.Softmax(name="softmax")(logits), name=spec.architecture)
+    base = keras.applications.VGG16(include_top=False, weights=None, input_tensor=images)
+    return {f"block{block}": base.get_layer(f"block{block}_pool").output for block in range(1, 6)}
 
 
-ARCHITECTURES: Mapping[str, Callable[[ModelSpec], Any]] = {"vgg16": _vgg16}
-FEATURE_LAYERS: Mapping[str, str] = {"vgg16": "flatten"}
-"""For each architecture the layer whose output enters the head; Keras flattens VGG16's in (H, W, C) order."""
-
-
-class Published(msgspec.Struct, frozen=True):
-    """A checkpoint that keras.applications publishes: ImageNet weights without the top."""
-
-    application: Callable[..., Any]
-    url: str
-    md5: str
-
-
-OFFICIAL: Mapping[str, Published] = {
-    "vgg16": Published(
-        keras.applications.VGG16,
-        "https://storage.googleapis.com/tensorflow/keras-applications/vgg16/"
-        "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
-        "6d6bbae143d832006294945121d1f1fc",
-    )
+ARCHITECTURES: Mapping[str, Callable[[Any, Any], dict[str, Any]]] = {
+    "vgg16": _vgg16,
+    "resnet18": resnet18,
+    "resnet18_v2": resnet18_v2,
+    "efficientnet_lite0": efficientnet_lite0,
 }
+"""Symbolic outputs of all blocks but fc6 and fc7, from the images and what makes a batch norm."""
 
 
-def build(spec: ModelSpec) -> Any:
-    """The network with a new head and a softmax, initialised from Python's generator (which seeds Keras').
+class Network(msgspec.Struct, frozen=True):
+    """A Keras network and places in it. Each is a network of its own and shares the layers."""
 
-    It maps images (N, H, W, 3) float32 to probabilities (N, K).
+    probabilities: Any
+    """All of it, as Keras' users end one: images (N, H, W, 3) to probabilities (N, K)."""
+    logits: Any
+    """To the values that enter the softmax, (N, K)."""
+    features: Any
+    """To the values that enter the head, (N, F)."""
+    blocks: Any
+    """To a dictionary of every block's output."""
+
+
+def build(spec: ModelSpec, *, unbiased: bool) -> Network:
+    """The network with a new head, initialised from Python's generator (which seeds Keras'), in Keras'
+    default precision. `unbiased` is how its batch norms update their running variance.
 
     Raises:
-        UsageError: no such architecture here.
+        UsageError: no such architecture here, or not with that head.
     """
-    require_architecture(INFO, spec.architecture, ARCHITECTURES)
-    network = ARCHITECTURES[spec.architecture](spec)
+    require_architecture(INFO, spec.architecture)
+    flattened = flattens(spec)
+    images = keras.Input((spec.image_size, spec.image_size, 3), name="images")
+    epsilon = architecture_of(spec.architecture).batch_norm_epsilon
+    blocks = ARCHITECTURES[spec.architecture](images, functools.partial(_batch_norm, epsilon, unbiased))
+    last = list(blocks.values())[-1]
+    features = layers.Flatten(name="flatten")(last) if flattened else _average(last)
+    if spec.head == "fc6-fc7":
+        for name in ("fc6", "fc7"):
+            features = blocks[name] = layers.Dense(4096, activation="relu", name=name)(features)
+    logits = _head(spec, features)
+    probabilities = layers.Softmax(name="softmax")(logits)
+    network = Network(
+        *(
+            keras.Model(images, output, name=spec.architecture)
+            for output in (probabilities, logits, features, blocks)
+        )
+    )
     if spec.initializer == "he":  # Keras' default is already `xavier`: Glorot uniform, zero biases
-        _he(network)
+        _he(network.logits)
     return network
 
 
-def features_of(network: Any, architecture: str) -> Any:
-    """The same network up to the values that enter the head: images to features (N, F)."""
-    return keras.Model(network.input, network.get_layer(FEATURE_LAYERS[architecture]).output)
+def plain(network: Any) -> Any:
+    """A copy made of Keras' own layers only, as its users would have written it: a file of it needs no code
+    of this project."""
+    copy = keras.models.clone_model(network, clone_function=_plain_layer)
+    for layer in network.layers:
+        values = [variable.numpy() for variable in layer.variables]
+        if isinstance(layer, BatchNormalization) and not layer.learns:
+            values = values[1:]
+        copy.get_layer(layer.name).set_weights(values)
+    return copy
 
 
-def logits_of(network: Any) -> Any:
-    """The same network up to the values that enter the softmax: images to logits (N, K)."""
-    return keras.Model(network.input, network.get_layer("softmax").input)
+# --- Layers, heads and initialisers ---------------------------------------------------------------
 
 
-# --- Heads and initialisers -----------------------------------------------------------------------
+def _batch_norm(epsilon: float | None, unbiased: bool, name: str, *, learns: bool = True) -> Any:
+    return BatchNormalization(name=name, epsilon=epsilon, unbiased=unbiased, learns=learns)
+
+
+def _plain_layer(layer: Any) -> Any:
+    if not isinstance(layer, BatchNormalization):
+        return type(layer).from_config(layer.get_config())
+    config = layer.get_config()
+    if not layer.learns:
+        # Keras' own layer would use a scale that it holds. The configuration keeps the one stored, as the
+        # initial value of a variable that is never made.
+        config |= {
+            "scale": False,
+            "gamma_initializer": keras.initializers.Constant(layer.gamma.numpy().tolist()),
+        }
+    return keras.layers.BatchNormalization.from_config(config)
+
+
+def _average(values: Any) -> Any:
+    return layers.GlobalAveragePooling2D(name="average")(values)
 
 
 def _head(spec: ModelSpec, features: Any) -> Any:
-    if spec.head == "linear":
-        return layers.Dense(spec.classes, name="head")(features)
-    hidden = layers.Dense(1024, activation="relu", name="head.fc1")(features)
-    hidden = layers.Dense(128, activation="relu", name="head.fc2")(hidden)
-    return layers.Dense(spec.classes, name="head.fc3")(hidden)
+    if spec.head != "mlp-1024-128":
+        return layers.Dense(spec.classes, name=HEAD)(features)
+    hidden = layers.Dense(1024, activation="relu", name=f"{HEAD}.fc1")(features)
+    hidden = layers.Dense(128, activation="relu", name=f"{HEAD}.fc2")(hidden)
+    return layers.Dense(spec.classes, name=f"{HEAD}.fc3")(hidden)
 
 
 def _he(network: Any) -> None:
     for layer in network.layers:
-        if isinstance(layer, layers.Conv2D | layers.Dense):
+        if isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D | layers.Dense):
             draw = keras.initializers.HeNormal()  # one for each: an initialiser repeats its values
-            layer.kernel.assign(draw(layer.kernel.shape))
+            *field, inputs, outputs = layer.kernel.shape
+            if isinstance(layer, layers.DepthwiseConv2D):  # each channel sees itself, not all of them
+                inputs, outputs = outputs, inputs
+            layer.kernel.assign(keras.ops.reshape(draw((*field, inputs, outputs)), layer.kernel.shape))
 
 
-# --- Neutral names --------------------------------------------------------------------------------
+# --- Neutral names and layouts --------------------------------------------------------------------
 
-_VARIABLES: Mapping[str, str] = {"kernel": "weight", "bias": "bias"}
-_AXES: Mapping[int, tuple[int, ...]] = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}
-"""By rank, where each neutral axis lies in Keras: OIHW in HWIO, (out, in) in (in, out)."""
+VARIABLES: Mapping[str, str] = {
+    "kernel": "weight",
+    "gamma": "weight",
+    "beta": "bias",
+    "bias": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+"""Keras' names of a layer's variables, and the neutral ones."""
 
 
-def neutral_tensors(network: Any) -> dict[str, Any]:
-    """Live variables by neutral name, in Keras' layouts; layers carry their neutral names."""
-    return {
-        f"{layer.name}.{_VARIABLES[variable.name]}": variable
-        for layer in network.layers
+class Layout(msgspec.Struct, frozen=True):
+    """How one tensor lies in Keras."""
+
+    neutral: tuple[int, ...]
+    """Its neutral shape."""
+    unfolded: tuple[int, ...]
+    """The same, with flattened features (C * H * W) as three axes."""
+    axes: tuple[int, ...]
+    """Which of the unfolded axes Keras has at each place."""
+    shape: tuple[int, ...]
+    """Its shape in Keras."""
+
+    def to_neutral(self, array: np.ndarray) -> np.ndarray:
+        """From Keras' layout; a contiguous copy."""
+        unfolded = array.reshape([self.unfolded[axis] for axis in self.axes])
+        return np.array(unfolded.transpose(np.argsort(self.axes)), order="C").reshape(self.neutral)
+
+    def from_neutral(self, array: np.ndarray) -> np.ndarray:
+        """To Keras' layout; a view where that can be."""
+        return array.reshape(self.unfolded).transpose(self.axes).reshape(self.shape)
+
+
+def layouts(spec: ModelSpec) -> dict[str, Layout]:
+    """Of every tensor of a network, by neutral name.
+
+    Raises:
+        UsageError: no such architecture, or not with that head.
+    """
+    found: dict[str, Layout] = {}
+    flattened = flattens(spec)
+    axes: tuple[int, ...]
+    for name, neutral in shapes(spec).items():
+        unfolded, axes = neutral, (0,)
+        if len(neutral) == 4:  # OIHW to HWIO; a depthwise (C, 1, H, W) to (H, W, C, 1)
+            axes = (2, 3, 0, 1) if neutral[1] == 1 else (2, 3, 1, 0)
+        elif len(neutral) == 2 and flattened:  # only the first affine layer sees the flattened features
+            channels, flattened = architecture_of(spec.architecture).features, False
+            edge = math.isqrt(neutral[1] // channels)
+            unfolded, axes = (neutral[0], channels, edge, edge), (2, 3, 1, 0)
+        elif len(neutral) == 2:
+            axes = (1, 0)
+        shape = tuple(unfolded[axis] for axis in axes)
+        if len(unfolded) > len(neutral):
+            shape = (math.prod(shape[:-1]), shape[-1])
+        found[name] = Layout(neutral, unfolded, axes, shape)
+    return found
+
+
+def neutral_tensors(network: Network, spec: ModelSpec) -> dict[str, Any]:
+    """Live variables by neutral name, in the order of `architectures.shapes` and in Keras' layouts; layers
+    bear their neutral names."""
+    found = {
+        f"{layer.name}.{VARIABLES[variable.name]}": variable
+        for layer in network.logits.layers
         for variable in layer.variables
     }
-
-
-def neutral_shape(variable: Any) -> tuple[int, ...]:
-    """A variable's shape in the neutral layout."""
-    return tuple(variable.shape[axis] for axis in _AXES[len(variable.shape)])
-
-
-def to_neutral(array: np.ndarray) -> np.ndarray:
-    """From Keras' layout to the neutral one; a copy."""
-    return np.ascontiguousarray(array.transpose(_AXES[array.ndim]), dtype=np.float32)
-
-
-def from_neutral(array: np.ndarray) -> np.ndarray:
-    """From the neutral layout to Keras'; a view."""
-    return array.transpose(np.argsort(_AXES[array.ndim]))
+    return {name: found[name] for name in shapes(spec)}

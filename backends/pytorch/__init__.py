@@ -1,4 +1,4 @@
-"""PyTorch with torchvision's networks and transforms."""
+"""PyTorch with torchvision's and timm's networks and transforms."""
 
 from backends.base import BackendInfo
 
@@ -9,5 +9,7 @@ INFO = BackendInfo(
     module="torch",
     extra="pytorch",
     distributions=("torch",),
-    packages=("torchvision",),
+    packages=("torchvision", "timm"),
+    architectures=("resnet18", "resnet18_v2", "vgg16", "efficientnet_lite0"),
+    checkpoint_suffixes=(".pth", ".pt"),
 )

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import numpy as np
 import torch
-import torchvision
 from torch import nn
 from torch.nn import functional
 
 from backends import weights
+from backends.architectures import is_head, is_parameter, trained_from
 from backends.base import (
+    NORMALIZATIONS,
     Backend,
     Batch,
+    Constant,
     ImageList,
-    InverseTime,
     Metrics,
     ModelSpec,
     Optimizer,
@@ -25,11 +27,11 @@ from backends.base import (
     Session,
     Trainable,
     Transform,
-    WeightsError,
-    one_line,
     require_device,
+    schedule_factor,
+    schedule_name,
 )
-from backends.pytorch import INFO, input, models
+from backends.pytorch import INFO, checkpoint, input, models
 
 
 class FrameworkBackend(Backend):
@@ -43,7 +45,8 @@ class FrameworkBackend(Backend):
         torch.manual_seed(session.seed)
         torch.set_num_threads(session.threads)
         self._device = torch.device(session.device)
-        self._loss_sum = torch.zeros((), device=self._device)
+        self._dtype: torch.dtype = getattr(torch, session.precision)
+        self._loss_sum = torch.zeros((), dtype=self._dtype, device=self._device)
         self._correct = torch.zeros((), dtype=torch.int64, device=self._device)
         self._images = 0
 
@@ -53,55 +56,59 @@ class FrameworkBackend(Backend):
 
     # Building
 
-    def architectures(self) -> tuple[str, ...]:
-        return tuple(models.ARCHITECTURES)
-
     def build(self, spec: ModelSpec) -> None:
         self._spec = spec
-        self._network = models.build(spec).to(self._device)
-        self._head = models.head_of(self._network, spec.architecture)
-        self._tensors = models.neutral_tensors(self._network, spec.architecture)
+        network = models.build(spec, dropout=self.session.track == "native")
+        self._network = network.to(self._device, self._dtype)
+        self._head = models.head_of(self._network, spec)
+        self._tensors = models.neutral_tensors(self._network, spec)
+        self._scaling = NORMALIZATIONS[spec.normalization]
+        self._mean, self._deviation = (
+            torch.tensor(values, dtype=self._dtype, device=self._device).view(1, 3, 1, 1)
+            for values in (self._scaling.mean, self._scaling.deviation)
+        )
         self.set_trainable(Trainable())
 
-    def load_official(self) -> str:
-        checkpoint = torchvision.models.get_model_weights(self._spec.architecture).IMAGENET1K_V1
-        try:
-            state = checkpoint.get_state_dict(progress=False, check_hash=True)
-        except (URLError, OSError, RuntimeError) as error:
-            raise WeightsError(
-                f"pytorch {self._spec.architecture}: {checkpoint.url} could not be fetched and verified"
-                f" ({one_line(error)}); put the file into {torch.hub.get_dir()}/checkpoints, or choose"
-                " --weights source or --weights PATH"
-            ) from error
-        head = models.HEAD_MODULES[self._spec.architecture] + "."
-        self.load_weights(
-            {name: tensor.numpy() for name, tensor in state.items() if not name.startswith(head)}, head=False
-        )
-        return checkpoint.url.rsplit("/", 1)[1]
+    def load_official(self, *, head: bool = False) -> str:
+        file = checkpoint.fetch_official(self._spec.architecture)
+        checkpoint.load(self._network, self._spec, file, head=head)
+        return file.name
 
     def load_weights(self, tensors: Mapping[str, np.ndarray], *, head: bool) -> None:
         shapes = {name: tuple(tensor.shape) for name, tensor in self._tensors.items()}
         with torch.no_grad():
             for name, value in weights.select(tensors, shapes, head=head).items():
-                self._tensors[name].copy_(torch.from_numpy(value))
+                # torch takes no array that is read-only or runs backwards; others are not copied twice
+                array = np.require(value, requirements=["C_CONTIGUOUS", "WRITEABLE"])
+                self._tensors[name].copy_(torch.from_numpy(array))
 
     def export_weights(self) -> dict[str, np.ndarray]:
-        return {name: tensor.detach().cpu().numpy().copy() for name, tensor in self._tensors.items()}
+        return {name: self.to_numpy(tensor).copy() for name, tensor in self._tensors.items()}
+
+    @staticmethod
+    def inspect_checkpoint(path: Path, architecture: str) -> ModelSpec:
+        return checkpoint.inspect(path, architecture)
+
+    def load_checkpoint(self, path: Path) -> None:
+        checkpoint.load(self._network, self._spec, path)
+
+    def save_checkpoint(self, path: Path) -> None:
+        checkpoint.save(self._network, path)
 
     # Training
 
     def set_trainable(self, trainable: Trainable) -> None:
-        trained = weights.trained_from(self._spec.architecture, trainable.first)
+        trained = trained_from(self._spec.architecture, trainable.first)
         for name, tensor in self._tensors.items():
-            if isinstance(tensor, nn.Parameter):
+            if is_parameter(name):
                 tensor.requires_grad_(name.startswith(trained))
         # Not training a batch norm's scale does not stop torch from using and moving batch statistics: its
-        # mode does.
+        # mode does. Batch norms bear their neutral names in every network.
         self._stored_statistics = [
             module
-            for module in self._network.modules()
+            for name, module in self._network.named_modules()
             if isinstance(module, nn.BatchNorm2d)
-            and (trainable.batch_norm == "stored" or not module.weight.requires_grad)
+            and (trainable.batch_norm == "stored" or not f"{name}.".startswith(trained))
         ]
         self._training: bool | None = None
 
@@ -110,7 +117,7 @@ class FrameworkBackend(Backend):
         head: list[torch.Tensor] = []
         for name, tensor in self._tensors.items():
             if tensor.requires_grad:
-                (head if weights.is_head(name) else body).append(tensor)
+                (head if is_head(name) else body).append(tensor)
         groups = [
             {"params": body, "lr": optimizer.learning_rate},
             {"params": head, "lr": optimizer.learning_rate * optimizer.head_multiplier},
@@ -119,14 +126,13 @@ class FrameworkBackend(Backend):
             [group for group in groups if group["params"]],
             lr=optimizer.learning_rate,
             momentum=optimizer.momentum,
-            nesterov=optimizer.nesterov,
+            nesterov=optimizer.nesterov and optimizer.momentum > 0,  # without momentum both are plain descent
             weight_decay=optimizer.weight_decay,
         )
-        self._scheduler = None
-        if isinstance(optimizer.schedule, InverseTime):
-            decay = optimizer.schedule.decay
+        self._schedule, self._scheduler = optimizer.schedule, None
+        if not isinstance(optimizer.schedule, Constant):
             self._scheduler = torch.optim.lr_scheduler.LambdaLR(
-                self._optimizer, lambda step: 1 / (1 + decay * step)
+                self._optimizer, lambda step: schedule_factor(optimizer.schedule, step)
             )
 
     def input_pipeline(
@@ -137,7 +143,10 @@ class FrameworkBackend(Backend):
         )
 
     def to_host_batch(self, images: np.ndarray, labels: np.ndarray) -> Batch:
-        return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels)
+        tensor = torch.from_numpy(images)
+        if tensor.dtype != torch.uint8:
+            tensor = tensor.permute(0, 3, 1, 2).contiguous()
+        return tensor, torch.from_numpy(labels)
 
     def train_step(self, batch: Batch) -> None:
         logits, loss, labels = self._forward_loss(batch)
@@ -164,7 +173,7 @@ class FrameworkBackend(Backend):
     @torch.inference_mode()
     def logits(self, batch: Batch) -> torch.Tensor:
         self._set_mode(training=False)
-        return self._network(self._to_device(batch[0]))
+        return self._network(self._inputs(batch[0]))
 
     @torch.inference_mode()
     def features(self, batch: Batch) -> torch.Tensor:
@@ -175,6 +184,15 @@ class FrameworkBackend(Backend):
         finally:
             hook.remove()
         return entered[0]
+
+    def block_outputs(self, batch: Batch) -> dict[str, np.ndarray]:
+        outputs: dict[str, np.ndarray] = {}
+        with contextlib.ExitStack() as hooks:
+            for block, module in models.block_modules(self._network, self._spec).items():
+                hook = module.register_forward_hook(self._keep_output(outputs, block))
+                hooks.callback(hook.remove)
+            self.logits(batch)
+        return outputs
 
     def gradients(self, batch: Batch) -> dict[str, np.ndarray]:
         self._network.zero_grad()
@@ -187,8 +205,16 @@ class FrameworkBackend(Backend):
         self._network.zero_grad()
         return gradients
 
+    def velocities(self) -> dict[str, np.ndarray]:
+        states = {name: self._optimizer.state.get(tensor, {}) for name, tensor in self._tensors.items()}
+        return {
+            name: self.to_numpy(state["momentum_buffer"]).copy()
+            for name, state in states.items()
+            if state.get("momentum_buffer") is not None
+        }
+
     def to_numpy(self, array: Any) -> np.ndarray:
-        return array.detach().float().cpu().numpy()
+        return array.detach().cpu().numpy()
 
     def synchronize(self) -> None:
         if self._device.type == "cuda":
@@ -203,7 +229,7 @@ class FrameworkBackend(Backend):
             "compiled": "no (eager)",
             "layout": "NCHW",
             "dtype": str(next(self._network.parameters()).dtype).removeprefix("torch."),
-            "tf32": torch.backends.cuda.matmul.allow_tf32 if self._device.type == "cuda" else None,
+            "tf32": self._allows_tf32() if self._device.type == "cuda" else None,
             "determinism": torch.are_deterministic_algorithms_enabled(),
             "batch_norm": {
                 "layers": len(norms),
@@ -219,12 +245,12 @@ class FrameworkBackend(Backend):
                 "nesterov": groups[0]["nesterov"],
                 "weight_decay": groups[0]["weight_decay"],
                 "decay_form": "coupled",
-                "schedule": type(self._scheduler).__name__ if self._scheduler else "constant",
+                "schedule": schedule_name(self._schedule),
             },
             "loss": "mean cross-entropy on logits",
             "resize": "bilinear, antialiased (Pillow)",
-            "trained_parameters": sum(p.numel() for p in self._network.parameters() if p.requires_grad),
-            "parameters": sum(p.numel() for p in self._network.parameters()),
+            "trained_parameters": sum(t.numel() for t in self._tensors.values() if t.requires_grad),
+            "parameters": sum(t.numel() for name, t in self._tensors.items() if is_parameter(name)),
         }
 
     def peak_device_bytes(self) -> int | None:
@@ -232,12 +258,31 @@ class FrameworkBackend(Backend):
 
     # How
 
+    def _allows_tf32(self) -> bool:
+        return bool(torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32)
+
     def _to_device(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.to(self._device, non_blocking=True)
 
+    def _inputs(self, images: torch.Tensor) -> torch.Tensor:
+        """Images on the device, normalised, (N, 3, H, W) contiguous, in the session's precision."""
+        images = self._to_device(images)
+        if images.dtype != torch.uint8:
+            return images.to(self._dtype)
+        if self._scaling.channels == "BGR":
+            images = images.flip(3)
+        inputs = images.permute(0, 3, 1, 2).to(self._dtype, memory_format=torch.contiguous_format)
+        return inputs.div_(self._scaling.divisor).sub_(self._mean).div_(self._deviation)
+
+    def _keep_output(self, outputs: dict[str, np.ndarray], block: str) -> Callable[..., None]:
+        def keep(_module: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
+            outputs[block] = self.to_numpy(output).copy()
+
+        return keep
+
     def _forward_loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         self._set_mode(training=True)
-        images, labels = self._to_device(batch[0]), self._to_device(batch[1])
+        images, labels = self._inputs(batch[0]), self._to_device(batch[1])
         logits = self._network(images)
         return logits, functional.cross_entropy(logits, labels), labels
 

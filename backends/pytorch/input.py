@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from backends.base import CAFFE_MEAN_BGR, IMAGENET_MEAN, IMAGENET_STD, ImageList, Session, Transform
+from backends.base import NORMALIZATIONS, ImageList, Scaling, Session, Transform
 
 
 def pipeline(
@@ -51,13 +52,16 @@ def _transform(transform: Transform, *, training: bool) -> transforms.Compose:
 
 
 def _normalize(transform: Transform) -> Any:
-    if transform.normalization == "imagenet":
-        return transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD)
-    return transforms.Compose([_rgb_to_bgr_255, transforms.Normalize(CAFFE_MEAN_BGR, (1.0, 1.0, 1.0))])
+    scaling = NORMALIZATIONS[transform.normalization]
+    normalize = transforms.Normalize(scaling.mean, scaling.deviation)
+    if scaling.channels == "RGB" and scaling.divisor == 255:  # where ToTensor leaves an image
+        return normalize
+    return transforms.Compose([functools.partial(_rescale, scaling=scaling), normalize])
 
 
-def _rgb_to_bgr_255(image: torch.Tensor) -> torch.Tensor:
-    return image.flip(0) * 255
+def _rescale(image: torch.Tensor, *, scaling: Scaling) -> torch.Tensor:
+    """From RGB in 0..1 to the channels and the range that `scaling` takes its mean off."""
+    return (image.flip(0) if scaling.channels == "BGR" else image) * (255 / scaling.divisor)
 
 
 def _seed_worker(_: int) -> None:

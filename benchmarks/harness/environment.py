@@ -52,13 +52,13 @@ def describe(threads: int, load: float) -> Environment:
     """This process's environment, once its framework has been imported; `load` as it was before."""
     commit, dirty = _git()
     return Environment(
-        cpu=_cpu(),
+        cpu=cpu_name(),
         cores=available_cores(),
         threads=threads,
         ram_bytes=psutil.virtual_memory().total,
         os=platform.platform(terse=True),
         python=platform.python_version(),
-        packages=_packages(),
+        packages=packages(),
         gpu=_gpu(),
         thread_pools=tuple(
             f"{pool['internal_api']} {pool.get('version') or '?'}: {pool['num_threads']} threads"
@@ -72,11 +72,13 @@ def describe(threads: int, load: float) -> Environment:
 
 
 @cache
-def _cpu() -> str:
+def cpu_name() -> str:
+    """The processor's name."""
     return str(cpuinfo.get_cpu_info().get("brand_raw") or platform.processor() or platform.machine())
 
 
-def _packages() -> dict[str, str]:
+def packages() -> dict[str, str]:
+    """Versions of what the figures depend on, as installed in this environment; nothing is imported."""
     versions = {}
     cards = backends.known().values()
     for name in sorted(

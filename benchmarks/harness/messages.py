@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
+from backends.base import ModelSpec, Normalization
 from benchmarks.harness.data import DataSet
+from benchmarks.harness.parity import Mode, Network
 from benchmarks.harness.plan import Cell
 from benchmarks.harness.recipe import Recipe
-from benchmarks.harness.record import CellDescription, Data, Epoch, Failure, Record, Weights
+from benchmarks.harness.record import CellDescription, Data, Epoch, Failure, Gate, Record, Weights
 
 # --- Jobs -----------------------------------------------------------------------------------------
 
@@ -29,6 +31,8 @@ class CellJob(msgspec.Struct, frozen=True, kw_only=True, tag="cell"):
     weights: StartingWeights
     threads: int
     input_workers: int
+    gate: Gate | None = None
+    """Matched track: it has been passed, or failed."""
 
     def description(self, framework_version: str) -> CellDescription:
         """The record's description of the cell."""
@@ -69,13 +73,57 @@ class PretrainJob(msgspec.Struct, frozen=True, kw_only=True, tag="pretrain"):
     input_workers: int
 
 
+class GateJob(msgspec.Struct, frozen=True, kw_only=True, tag="gate"):
+    """Compare a backend with the reference, unless this environment's cache knows that it passes."""
+
+    backend: str
+    network: Network
+    mode: Mode
+    device: str
+    precision: str
+    variant: str
+    threads: int
+
+
+class PublishedJob(msgspec.Struct, frozen=True, kw_only=True, tag="published"):
+    """Fetch a backend's published ImageNet checkpoint and write all of it to `target` as neutral weights."""
+
+    backend: str
+    architecture: str
+    normalization: Normalization
+    """What the checkpoint expects of its inputs."""
+    target: str
+
+
+class ReadCheckpointJob(msgspec.Struct, frozen=True, kw_only=True, tag="read-checkpoint"):
+    """Load a file in a framework's own format into that framework's network, and write it to `target` as
+    neutral weights."""
+
+    backend: str
+    path: str
+    architecture: str | None
+    """None: the first that fits."""
+    normalization: Normalization | None
+    """What the weights expect of their inputs; None: what is usual for the architecture."""
+    target: str
+
+
+class WriteCheckpointJob(msgspec.Struct, frozen=True, kw_only=True, tag="write-checkpoint"):
+    """Write neutral weights to `path` in a framework's own format."""
+
+    backend: str
+    source: str
+    spec: ModelSpec
+    path: str
+
+
 class ProbeJob(msgspec.Struct, frozen=True, kw_only=True, tag="probe"):
     """Import the framework and say what it is."""
 
     backend: str
 
 
-Job = CellJob | PretrainJob | ProbeJob
+Job = CellJob | PretrainJob | GateJob | PublishedJob | ReadCheckpointJob | WriteCheckpointJob | ProbeJob
 
 
 # --- Events ---------------------------------------------------------------------------------------
@@ -118,6 +166,22 @@ class PretrainDone(msgspec.Struct, frozen=True, kw_only=True, tag="pretrain-done
     seconds: float
 
 
+class GateDone(msgspec.Struct, frozen=True, kw_only=True, tag="gate-done"):
+    """How close the backend came."""
+
+    gate: Gate
+
+
+class WeightsDone(msgspec.Struct, frozen=True, kw_only=True, tag="weights-done"):
+    """A checkpoint was read or written, and what its network answers to the test images."""
+
+    name: str
+    """Of the checkpoint read."""
+    spec: ModelSpec
+    logits: tuple[tuple[float, ...], ...]
+    """(N, K), in inference mode."""
+
+
 class ProbeDone(msgspec.Struct, frozen=True, kw_only=True, tag="probe-done"):
     """What the framework is."""
 
@@ -131,6 +195,6 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
     failure: Failure
 
 
-Outcome = CellDone | PretrainDone | ProbeDone | Failed
+Outcome = CellDone | PretrainDone | GateDone | WeightsDone | ProbeDone | Failed
 """The last event of a job."""
 Event = Step | EpochEnd | Stage | Outcome

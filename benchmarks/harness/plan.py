@@ -8,13 +8,13 @@ from typing import Any, get_args
 import msgspec
 
 import backends
-from backends.base import BackendInfo, Precision, UsageError, Variant
+from backends.architectures import ARCHITECTURES
+from backends.base import BackendInfo, Precision, Track, UsageError, Variant
 from benchmarks.harness.recipe import (
     PROFILES,
     Profile,
     Protocol,
     Recipe,
-    Track,
     all_recipes,
     profile_of,
     recipe_of,
@@ -25,6 +25,8 @@ DEFAULT_PROTOCOLS = ("finetune", "frozen", "scratch")
 TRACKS = get_args(Track)
 VARIANTS = get_args(Variant)
 PRECISIONS = get_args(Precision)
+MATCHED_ARCHITECTURE = "efficientnet_lite0"
+"""The matched track's, where none is asked for: quick on a CPU, and its ImageNet weights arrive with pip."""
 
 
 class Flag(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +47,12 @@ FLAGS = (
         help="pytorch, gluon, keras (or torch, mxnet, tensorflow); default: all installed",
     ),
     Flag(name="--track", many=True, help=f"{', '.join(TRACKS)}; default: all"),
-    Flag(name="--arch", many=True, help="architecture, e.g. resnet18; default: each backend's own"),
+    Flag(
+        name="--arch",
+        many=True,
+        help=f"{', '.join(ARCHITECTURES)}; default: each backend's own in the native track,"
+        f" {MATCHED_ARCHITECTURE} in the matched one",
+    ),
     Flag(
         name="--protocol", many=True, help=f"{', '.join(PROTOCOLS)}; default: {', '.join(DEFAULT_PROTOCOLS)}"
     ),
@@ -63,8 +70,8 @@ FLAGS = (
     ),
     Flag(
         name="--weights",
-        default="source",
-        help="source, imagenet, none, or a .safetensors file; default: source",
+        help="source, imagenet, none, or a .safetensors file; default: imagenet for efficientnet_lite0,"
+        " source for the others",
     ),
     Flag(name="--profile", default="smoke", help=f"{', '.join(PROFILES)}; default: smoke"),
     Flag(name="--device", default="cpu", help="cpu, cuda, cuda:1; default: cpu"),
@@ -89,7 +96,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     variant: tuple[str, ...] = ()
     seeds: int = 1
     data: str = "sketch"
-    weights: str = "source"
+    weights: str | None = None
+    """None: each recipe's own."""
     profile: str = "smoke"
     device: str = "cpu"
     precision: str = "float32"
@@ -147,11 +155,11 @@ def parse(values: dict[str, Any]) -> Options:
     _known("--protocol", options.protocol, PROTOCOLS)
     _known("--variant", options.variant, VARIANTS)
     _known("--precision", (options.precision,), PRECISIONS)
-    _known("--arch", options.arch, sorted({recipe.architecture for recipe in all_recipes()}))
+    _known("--arch", options.arch, tuple(ARCHITECTURES))
     for name in options.recipe:
         recipe_of(name)
     if (
-        options.weights not in ("source", "imagenet", "none")
+        options.weights not in (None, "source", "imagenet", "none")
         and not Path(options.weights).expanduser().is_file()
     ):
         raise UsageError(
@@ -177,7 +185,7 @@ def plan(options: Options, available: tuple[BackendInfo, ...]) -> list[Cell]:
             f"{card.title} is not installed in this environment; `pip install '.[{card.extra}]'` installs it,"
             f" and `tox run -e bench-{card.name}` makes an environment of its own"
         )
-    recipes = [recipe for recipe in all_recipes() if _asked(recipe, options) and recipe.backend in names]
+    recipes = [recipe for recipe in all_recipes() if _asked(recipe, options) and _backends_of(recipe, names)]
     if not recipes:
         raise UsageError(f"{_described(options, names)} does not exist; there are: {_existing(names)}")
     needing = [recipe for recipe in recipes if recipe.pretrained]
@@ -189,7 +197,7 @@ def plan(options: Options, available: tuple[BackendInfo, ...]) -> list[Cell]:
         recipes = [recipe for recipe in recipes if not recipe.pretrained]
     return [
         Cell(
-            backend=recipe.backend,
+            backend=backend,
             recipe=recipe,
             variant=variant,
             seed=seed,
@@ -199,6 +207,7 @@ def plan(options: Options, available: tuple[BackendInfo, ...]) -> list[Cell]:
         )
         for seed in range(options.seeds)
         for recipe in recipes
+        for backend in _backends_of(recipe, names)
         for variant in options.variant or ("default",)
     ]
 
@@ -218,8 +227,21 @@ def _asked(recipe: Recipe, options: Options) -> bool:
         chosen
         and recipe.protocol != "pretrain"
         and (not options.track or recipe.track in options.track)
-        and (not options.arch or recipe.architecture in options.arch)
+        and _architecture_asked(recipe, options)
     )
+
+
+def _architecture_asked(recipe: Recipe, options: Options) -> bool:
+    if options.arch:
+        return recipe.architecture in options.arch
+    return bool(options.recipe) or recipe.track == "native" or recipe.architecture == MATCHED_ARCHITECTURE
+
+
+def _backends_of(recipe: Recipe, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the backends that can run the recipe."""
+    if recipe.backend is not None:
+        return tuple(name for name in names if name == recipe.backend)
+    return tuple(name for name in names if recipe.architecture in backends.known()[name].architectures)
 
 
 def _described(options: Options, names: tuple[str, ...]) -> str:
@@ -230,8 +252,8 @@ def _described(options: Options, names: tuple[str, ...]) -> str:
 def _existing(names: tuple[str, ...]) -> str:
     combinations: dict[str, list[str]] = {}
     for recipe in all_recipes():
-        if recipe.protocol != "pretrain" and recipe.backend in names:
-            combinations.setdefault(f"{recipe.backend} {recipe.track} {recipe.architecture}", []).append(
-                recipe.protocol
-            )
+        running = _backends_of(recipe, names)
+        if recipe.protocol != "pretrain" and running:
+            place = f"{', '.join(running)}: {recipe.track} {recipe.architecture}"
+            combinations.setdefault(place, []).append(recipe.protocol)
     return "; ".join(f"{place} ({', '.join(protocols)})" for place, protocols in combinations.items())

@@ -8,8 +8,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from benchmarks.harness.messages import CellDone, EpochEnd, Event, PretrainDone, Stage, Step
-from benchmarks.harness.record import Epoch, Record
+from benchmarks.harness.messages import CellDone, EpochEnd, Event, GateDone, PretrainDone, Stage, Step
+from benchmarks.harness.record import Epoch, Gate, Record
 
 
 class JobProgress:
@@ -59,6 +59,8 @@ class JobProgress:
                 self._live.update(self._task, description=event.text)
         elif isinstance(event, CellDone):
             self._print(outcome(event.record))
+        elif isinstance(event, GateDone):
+            self._print(verdict(event.gate))
         elif isinstance(event, PretrainDone):
             self._print(
                 f"network A is trained: {event.accuracy:.3f} on its own classes, {event.seconds:.0f} s"
@@ -90,6 +92,16 @@ class JobProgress:
 
     def _print(self, text: str) -> None:
         self._console.print(f"{self._title}  {text}", highlight=False, markup=False, soft_wrap=True)
+
+
+def verdict(gate: Gate) -> str:
+    """A gate in a few words."""
+    if not gate.passed:
+        return f"FAILED  {gate.failures[0]}"
+    return (
+        f"passed: gradients agree to {gate.gradient_error:.0e}, {gate.step_error:.0e} after the last step,"
+        f" float32 logits to {gate.logit_error:.0e}"
+    )
 
 
 def curve_text(row: Epoch) -> str:

@@ -8,18 +8,31 @@ from typing import Literal
 
 import msgspec
 
-from backends.base import ModelSpec, Optimizer, Trainable, Transform, UsageError, one_line
+from backends.base import (
+    Head,
+    Initializer,
+    ModelSpec,
+    Normalization,
+    Optimizer,
+    Track,
+    Trainable,
+    Transform,
+    UsageError,
+    one_line,
+)
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 
 Protocol = Literal["finetune", "frozen", "last-block", "scratch", "pretrain"]
-Track = Literal["native"]
+
+REFERENCE_BACKEND = "pytorch"
+"""Makes what the matched track shares: network A, and the gate's golden files."""
 
 
 class Input(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The recipe's part of a `Transform`: all but the image size, which the profile decides."""
 
-    normalization: Literal["imagenet", "caffe"]
+    normalization: Normalization
     resize_mode: Literal["shorter-side", "squash"]
     resize_factor: float = 256 / 224
     """Test images are resized to this times the image size before the centre is cut out."""
@@ -34,19 +47,23 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     summary: str
     protocol: Protocol
     track: Track
-    backend: str
-    """The backend whose native track this is."""
+    backend: str | None = None
+    """The backend whose native track this is. None: every backend that has the architecture."""
     architecture: str
     seed_document: str
     """Number of the document that describes the protocol; see README."""
     pretrained: bool
     """Whether the body starts from given weights, or the whole network from random ones."""
+    weights: Literal["source", "imagenet"] = "source"
+    """What a pretrained body starts from if the user does not say."""
+    published_by: str | None = None
+    """Matched track: the backend whose published ImageNet checkpoint all of them start from."""
     epochs: int
     batch_size: int
     image_size: int | None = None
     """None: the profile's. Pretraining fixes its own, so that one network A serves every profile."""
-    head: Literal["linear", "mlp-1024-128"]
-    initializer: Literal["default", "xavier", "he"]
+    head: Head
+    initializer: Initializer
     trainable: Trainable
     optimizer: Optimizer
     input: Input
@@ -59,6 +76,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             image_size=image_size,
             head=self.head,
             initializer=self.initializer,
+            normalization=self.input.normalization,
         )
 
     def transform(self, image_size: int) -> Transform:
@@ -154,6 +172,10 @@ def read_recipe(path: Path) -> Recipe:
         recipe = msgspec.toml.decode(path.read_bytes(), type=Recipe)
     except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
         raise UsageError(f"recipe {path}: {one_line(error)}") from error
+    if (recipe.backend is None) != (recipe.track == "matched" and recipe.protocol != "pretrain"):
+        raise UsageError(
+            f"recipe {path}: `backend` belongs into native and pretraining recipes, and into no other"
+        )
     return msgspec.structs.replace(recipe, id=path.stem)
 
 
@@ -170,17 +192,19 @@ def recipe_of(name: str) -> Recipe:
 
 
 def pretraining_of(recipe: Recipe) -> Recipe:
-    """The recipe that trains network A for this recipe's backend and architecture.
+    """The recipe that trains network A for this recipe: its own backend's or, in the matched track, the
+    reference's.
 
     Raises:
         UsageError: there is none.
     """
+    backend = recipe.backend or REFERENCE_BACKEND
     for other in all_recipes():
         if other.protocol == "pretrain" and (other.backend, other.architecture) == (
-            recipe.backend,
+            backend,
             recipe.architecture,
         ):
             return other
     raise UsageError(
-        f"no recipe pretrains {recipe.architecture} in {recipe.backend}; choose --weights imagenet or a file"
+        f"no recipe pretrains {recipe.architecture} in {backend}; choose --weights imagenet or a file"
     )

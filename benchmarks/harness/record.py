@@ -37,6 +37,8 @@ class Weights(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str | None
     """Of the neutral file; null where the framework's own loader verified the checkpoint, or there is
     none."""
+    initial_sha256: str | None = None
+    """Matched track: of every tensor before the first step, the new head's included."""
 
 
 class CellDescription(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +65,28 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 
     type: str = msgspec.field(name="class")
     message: str
+
+
+class Gate(msgspec.Struct, frozen=True, kw_only=True):
+    """How closely a backend computed what the reference computed, before it was timed; see `parity.py`.
+    Errors are relative to a tensor's largest value, and null where something was missing or not finite."""
+
+    passed: bool
+    mode: Literal["all", "frozen"]
+    """What was trained in the comparison."""
+    failures: tuple[str, ...] = ()
+    logit_error: float | None
+    block_error: float | None
+    first_loss_error: float | None
+    gradient_error: float | None
+    loss_error: float | None
+    step_error: float | None
+    tolerances: dict[str, float]
+    worst: dict[str, str]
+    """For each kind of comparison the tensor with the largest error."""
+    reference_sha256: str
+    """Of the golden file."""
+    seconds: float
 
 
 class Epoch(msgspec.Struct, frozen=True, kw_only=True):
@@ -166,7 +190,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     cell: CellDescription
     status: Literal["ok", "failed"]
     error: Failure | None = None
+    gate: Gate | None = None
+    """Matched track."""
     training: Training | None = None
+    batches_sha256: tuple[str, ...] = ()
+    """Matched track: of the uint8 batches and labels of each epoch of training."""
     curve: tuple[Epoch, ...] = ()
     accuracy: Accuracy | None = None
     throughput: Throughput | None = None

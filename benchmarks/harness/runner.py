@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -20,7 +21,7 @@ from backends import base
 from backends.base import BackendInfo, BenchmarkError, UsageError, one_line
 from benchmarks.harness import messages
 from benchmarks.harness.environment import PROJECT, available_cores, thread_environment
-from benchmarks.harness.record import Failure, Record
+from benchmarks.harness.record import Failure, Gate, Record
 
 OnEvent = Callable[[messages.Event], None]
 
@@ -87,10 +88,32 @@ def pretrain(job: messages.PretrainJob, *, log: Path, on_event: OnEvent) -> mess
     Raises:
         JobFailed: says why.
     """
-    outcome = _run(job, backends.resolve(job.recipe.backend), log=log, on_event=on_event)
-    if isinstance(outcome, messages.PretrainDone):
-        return outcome
-    raise JobFailed(f"{job.recipe.id}: {_failure(outcome).message}")
+    card = backends.resolve(str(job.recipe.backend))
+    return _expect(messages.PretrainDone, job, card, job.recipe.id, log=log, on_event=on_event)
+
+
+def pass_gate(job: messages.GateJob, *, log: Path, on_event: OnEvent) -> Gate:
+    """Compare a backend with the reference, or learn that it was compared before.
+
+    Raises:
+        JobFailed: the comparison itself could not be made; says why.
+    """
+    card = backends.resolve(job.backend)
+    title = f"gate of {job.backend} {job.network.name}"
+    return _expect(messages.GateDone, job, card, title, log=log, on_event=on_event).gate
+
+
+WeightsJob = messages.PublishedJob | messages.ReadCheckpointJob | messages.WriteCheckpointJob
+
+
+def weights(job: WeightsJob, *, log: Path) -> messages.WeightsDone:
+    """Read or write a checkpoint in a framework's own environment.
+
+    Raises:
+        JobFailed: says why.
+    """
+    card = backends.resolve(job.backend)
+    return _expect(messages.WeightsDone, job, card, card.name, log=log)
 
 
 def probe(card: BackendInfo, *, log: Path) -> messages.ProbeDone:
@@ -99,10 +122,7 @@ def probe(card: BackendInfo, *, log: Path) -> messages.ProbeDone:
     Raises:
         JobFailed: it cannot be imported; says why.
     """
-    outcome = _run(messages.ProbeJob(backend=card.name), card, log=log, on_event=lambda _: None)
-    if isinstance(outcome, messages.ProbeDone):
-        return outcome
-    raise JobFailed(f"{card.title}: {_failure(outcome).message}")
+    return _expect(messages.ProbeDone, messages.ProbeJob(backend=card.name), card, card.title, log=log)
 
 
 def require_device(card: BackendInfo, device: str, *, log: Path) -> None:
@@ -132,9 +152,29 @@ def _failed(job: messages.CellJob, failure: Failure, started: datetime, seconds:
         cell=job.description(framework_version="unknown"),
         status="failed",
         error=failure,
+        gate=job.gate,
         started=started.isoformat(timespec="seconds"),
         seconds=seconds,
     )
+
+
+Expected = TypeVar("Expected", bound=messages.Outcome)
+
+
+def _expect(
+    kind: type[Expected],
+    job: messages.Job,
+    card: BackendInfo,
+    title: str,
+    *,
+    log: Path,
+    on_event: OnEvent = lambda _: None,
+) -> Expected:
+    """Run a job that ends in this kind of outcome, or raise JobFailed."""
+    outcome = _run(job, card, log=log, on_event=on_event)
+    if isinstance(outcome, kind):
+        return outcome
+    raise JobFailed(f"{title}: {_failure(outcome).message}")
 
 
 def _failure(outcome: messages.Outcome) -> Failure:

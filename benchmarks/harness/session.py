@@ -10,13 +10,15 @@ from rich.console import Console
 
 import backends
 from backends.base import BenchmarkError, UsageError
-from benchmarks.harness import data, record, runner, source
+from benchmarks.harness import data, decoded, parity, record, runner, source
 from benchmarks.harness.cache import write_whole
+from benchmarks.harness.cell import require_gate
 from benchmarks.harness.environment import PROJECT, code_sha256
-from benchmarks.harness.messages import CellJob, StartingWeights
+from benchmarks.harness.messages import CellJob, GateJob, StartingWeights
 from benchmarks.harness.plan import Cell, Options
 from benchmarks.harness.progress import JobProgress, outcome
 from benchmarks.harness.recipe import Recipe, pretraining_of, profile_of
+from benchmarks.harness.record import Gate
 
 RUNS = PROJECT / "results" / "runs"
 SCRATCH_RUN = "local"
@@ -50,12 +52,15 @@ class Session:
         self.folder = run_folder(options.run)
         self.cells = cells
         self._sources: dict[str, StartingWeights] = {}
+        self._gates: dict[GateJob, Gate] = {}
         if options.device != "cpu":
             for name in sorted({cell.backend for cell in self.cells}):
                 log = self.folder / "logs" / f"probe-{name}.log"
                 runner.require_device(backends.resolve(name), options.device, log=log)
         with JobProgress("data", console) as shown:
             self.data = data.open_data(options.data, profile_of(options.profile), shown.images)
+            if any(cell.recipe.track == "matched" for cell in cells):
+                decoded.prepare(self.data, shown.images)
         self._claim()
 
     @property
@@ -75,11 +80,13 @@ class Session:
         job = CellJob(
             cell=cell,
             data=self.data,
-            weights=StartingWeights(name=self.options.weights if cell.recipe.pretrained else "none"),
+            weights=StartingWeights(name=self._weights_name(cell)),
             threads=runner.threads(),
             input_workers=runner.input_workers(cell.device, runner.threads()),
         )
         try:
+            job = msgspec.structs.replace(job, gate=self.gate_of(cell))
+            require_gate(job.gate)
             job = msgspec.structs.replace(job, weights=self.weights_for(cell))
         except (BenchmarkError, OSError) as error:  # an OSError: the cache cannot be read or written
             finished = runner.failed(job, error)
@@ -92,16 +99,48 @@ class Session:
         record.write(self.records, finished)
         return finished
 
+    def gate_of(self, cell: Cell) -> Gate | None:
+        """Whether the cell's backend computes what the reference computes; None in the native track, which
+        claims nothing of the kind.
+
+        Raises:
+            JobFailed: the comparison could not be made.
+        """
+        if cell.recipe.track != "matched":
+            return None
+        job = GateJob(
+            backend=cell.backend,
+            network=parity.Network(cell.recipe.architecture, cell.recipe.head),
+            mode=parity.mode_of(cell.recipe.trainable),
+            device=cell.device,
+            precision=cell.precision,
+            variant=cell.variant,
+            threads=runner.threads(),
+        )
+        if job not in self._gates:
+            title = f"gate of {job.backend} {job.network.name}, {job.mode}"
+            log = self.folder / "logs" / f"gate-{job.backend}-{job.network.name}-{job.mode}.log"
+            with JobProgress(title, self.console) as shown:
+                self._gates[job] = runner.pass_gate(job, log=log, on_event=shown.on_event)
+        return self._gates[job]
+
     def weights_for(self, cell: Cell) -> StartingWeights:
-        """The weights a cell starts from; trains network A if it must and nobody has."""
-        if not cell.recipe.pretrained:
-            return StartingWeights(name="none")
-        if self.options.weights == "source":
+        """The weights a cell starts from; trains network A, or fetches a checkpoint, if it must and nobody
+        has."""
+        name = self._weights_name(cell)
+        if name == "source":
             return self._source(pretraining_of(cell.recipe))
-        if self.options.weights == "imagenet":
-            return StartingWeights(name="imagenet")
-        path = Path(self.options.weights).expanduser().resolve()
+        if name == "imagenet" and cell.recipe.track == "matched":
+            return source.published(cell.recipe, console=self.console)
+        if name in ("none", "imagenet"):
+            return StartingWeights(name=name)
+        path = Path(name).expanduser().resolve()
         return StartingWeights(name=path.name, path=str(path))
+
+    def _weights_name(self, cell: Cell) -> str:
+        if not cell.recipe.pretrained:
+            return "none"
+        return self.options.weights or cell.recipe.weights
 
     def _source(self, recipe: Recipe) -> StartingWeights:
         if recipe.id not in self._sources:
@@ -115,7 +154,7 @@ class Session:
         identity = Identity(
             data=self.data.sha256,
             profile=self.options.profile,
-            weights=self.options.weights,
+            weights=self.options.weights or "default",
             code=code_sha256(),
         )
         path = self.folder / "run.json"

@@ -1,7 +1,9 @@
-"""Network A: the source weights that this suite trains itself where no published ones are to be had.
+"""Where pretrained weights come from: network A, which this suite trains itself where no published ones are
+to be had (step 1 of the hotdog chapter), and the published checkpoint that the whole matched track starts
+from.
 
-Step 1 of the hotdog chapter. Kept in the cache under a key made from the recipe and the images, so that the
-same network is trained once.
+Both are kept in the cache: network A under a key made from the recipe and the images, so that the same
+network is trained once.
 """
 
 from __future__ import annotations
@@ -13,9 +15,10 @@ import msgspec
 from rich.console import Console
 
 from backends import weights
+from backends.base import UsageError
 from benchmarks.harness import data, runner
 from benchmarks.harness.cache import cache_folder
-from benchmarks.harness.messages import PretrainJob, StartingWeights
+from benchmarks.harness.messages import PretrainJob, PublishedJob, StartingWeights
 from benchmarks.harness.progress import JobProgress
 from benchmarks.harness.recipe import Recipe
 
@@ -54,3 +57,27 @@ def network_a(recipe: Recipe, *, device: str, console: Console) -> StartingWeigh
         with JobProgress(recipe.id, console) as shown:
             runner.pretrain(job, log=path.with_suffix(".log"), on_event=shown.on_event)
     return StartingWeights(name="source", path=str(path), sha256=weights.sha256_of(path.read_bytes()))
+
+
+def published(recipe: Recipe, *, console: Console) -> StartingWeights:
+    """The ImageNet checkpoint that every backend starts from in the matched track: from the cache, or
+    fetched and converted once by the backend that publishes it.
+
+    Raises:
+        JobFailed: it could not be fetched or verified; says why.
+        UsageError: the recipe names nobody who publishes one.
+    """
+    if recipe.published_by is None:
+        raise UsageError(f"--weights imagenet: recipe {recipe.id} does not say whose")
+    name = f"imagenet-{recipe.published_by}-{recipe.architecture}"
+    path = cache_folder() / "weights" / f"{name}.safetensors"
+    if not path.exists():
+        job = PublishedJob(
+            backend=recipe.published_by,
+            architecture=recipe.architecture,
+            normalization=recipe.input.normalization,
+            target=str(path),
+        )
+        with JobProgress(name, console):
+            runner.weights(job, log=path.with_suffix(".log"))
+    return StartingWeights(name="imagenet", path=str(path), sha256=weights.sha256_of(path.read_bytes()))

@@ -1,7 +1,7 @@
 """Tables in hand-written Markdown, regenerated from the committed records they came from.
 
-A block begins with `<!-- table: FOLDER -->`, a folder of records relative to the project, and ends with
-`<!-- end -->`; what stands between them is this module's.
+A block begins with `<!-- table: FOLDER -->` or `<!-- parity: FOLDER -->`, a folder of records relative to the
+project, and ends with `<!-- end -->`; what stands between them is this module's.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.harness import record
 from benchmarks.report import tables
 
-BLOCK = re.compile(r"(<!-- table: (?P<folder>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- (?P<kind>table|parity): (?P<folder>\S+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
 
 
 def regenerate(text: str, project: Path) -> str:
@@ -24,6 +24,7 @@ def regenerate(text: str, project: Path) -> str:
 
     def block(match: re.Match[str]) -> str:
         records = record.read_all(project / match["folder"])
-        return f"{match[1]}\n{tables.overview(records)}\n\n{match[3]}"
+        made = tables.overview(records) if match["kind"] == "table" else tables.parity_table(records)
+        return f"{match[1]}\n{made}\n\n{match['end']}"
 
     return BLOCK.sub(block, text)

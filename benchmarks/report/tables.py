@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 
 import backends
-from benchmarks.harness.recipe import Recipe, all_recipes
+from benchmarks.harness.recipe import all_recipes
 from benchmarks.harness.record import Record
 from benchmarks.report.statistics import wilson
 
@@ -18,14 +18,26 @@ ORDER = (
 )  # as a reader compares them: from most to least reused
 
 
+TRACKS = {
+    "matched": "Matched: one network, the same weights and the same bytes in every framework",
+    "native": "Native: each framework with its own network and idioms",
+}
+
+
 def report(records: Sequence[Record], *, run: str) -> str:
     """The whole report of one run as Markdown."""
     if not records:
         return f"# Run {run}\n\nNo records yet.\n"
     sections = [f"# Run {run}", conditions(records)]
-    for protocol in sorted({record.cell.protocol for record in records}, key=_place):
-        chosen = [record for record in records if record.cell.protocol == protocol]
-        sections += [f"## {protocol}", _summary(chosen), results_table(chosen)]
+    for track, title in TRACKS.items():
+        of_track = [record for record in records if record.cell.track == track]
+        if of_track:
+            sections.append(f"## {title}")
+        for protocol in sorted({record.cell.protocol for record in of_track}, key=_place):
+            chosen = [record for record in of_track if record.cell.protocol == protocol]
+            sections += [f"### {protocol}", _summary(chosen), results_table(chosen)]
+        if any(record.gate for record in of_track):
+            sections += ["### Equality", equality(of_track), parity_table(of_track)]
     failures = [record for record in records if record.error is not None]
     if failures:
         sections += ["## Failed cells", failures_table(failures)]
@@ -37,8 +49,11 @@ READING = """\
 - **Test accuracy** is the share of test images classified rightly after the last epoch, with Wilson's 95 %
   interval over those images. It says nothing of how another seed would have done. Whether two rows differ
   takes a paired test, which this report does not make.
-- These are rows of the *native* track: each framework with its own architecture, preprocessing and idioms. A
-  difference between rows is a difference between networks as much as between frameworks.
+- *Native* rows: each framework with its own architecture, preprocessing and idioms. A difference between rows
+  is a difference between networks as much as between frameworks.
+- *Matched* rows: one architecture, one set of initial weights, the same bytes in every batch, one definition
+  of loss, decay, momentum and batch norm. No cell is timed before its backend has computed what the reference
+  computes; errors are relative to a tensor's largest value.
 - **Train** and **inference** images/s come from the median of synchronised steps on a batch already in host
   memory; "~" marks a rate whose steps had not become steady when the time was up.
 - **Epoch** is what a user waits for, input pipeline included: the median of the epochs after the first.
@@ -86,6 +101,7 @@ def results_table(records: Iterable[Record]) -> str:
 
 
 OVERVIEW_HEADINGS = (
+    "track",
     "protocol",
     "backend",
     "architecture",
@@ -100,13 +116,89 @@ OVERVIEW_HEADINGS = (
 def overview(records: Sequence[Record]) -> str:
     """All cells in one table, by protocol, under a line that says on what they ran."""
     ordered = sorted(
-        records, key=lambda record: (_place(record.cell.protocol), record.cell.backend, record.cell.seed)
+        records,
+        key=lambda record: (
+            record.cell.track,
+            record.cell.architecture if record.cell.track == "matched" else "",
+            _place(record.cell.protocol),
+            record.cell.backend,
+            record.cell.seed,
+        ),
     )
     rows = []
     for record in ordered:
         backend, architecture, start, _, accuracy, train, inference, epoch, *_ = _row(record)
-        rows.append((record.cell.protocol, backend, architecture, start, accuracy, train, inference, epoch))
-    return conditions(records) + "\n\n" + table(OVERVIEW_HEADINGS, rows, right=range(5, 8))
+        cell = record.cell
+        rows.append(
+            (cell.track, cell.protocol, backend, architecture, start, accuracy, train, inference, epoch)
+        )
+    return conditions(records) + "\n\n" + table(OVERVIEW_HEADINGS, rows, right=range(6, 9))
+
+
+def equality(records: Sequence[Record]) -> str:
+    """In words: whether the backends started from the same weights and saw the same batches."""
+    lines = []
+    groups: dict[tuple[str, str, int], list[Record]] = {}
+    for record in records:
+        if record.batches_sha256:
+            key = (record.cell.architecture, record.cell.recipe, record.cell.seed)
+            groups.setdefault(key, []).append(record)
+    shared = [group for group in groups.values() if len(group) > 1]
+    for group in shared:
+        for what, values in (
+            ("initial weights", {record.cell.weights.initial_sha256 for record in group}),
+            ("batches", {record.batches_sha256 for record in group}),
+        ):
+            if len(values) > 1:
+                names = ", ".join(record.cell.id for record in group)
+                lines.append(f"- **not the same {what}**: {names}")
+    backends_seen = len({record.cell.backend for group in shared for record in group})
+    if shared and not lines:
+        return (
+            f"Initial weights, and the bytes of every training batch, were the same in all"
+            f" {backends_seen} backends (SHA-256; recipes and seeds compared: {len(shared)})."
+        )
+    return "\n".join(lines) or "One backend only: nothing to compare its weights and batches with."
+
+
+PARITY_HEADINGS = (
+    "architecture",
+    "backend",
+    "trained",
+    "logits (float32)",
+    "first loss (float32)",
+    "gradients (float64)",
+    "after 5 steps (float64)",
+    "gate",
+)
+
+
+def parity_table(records: Iterable[Record]) -> str:
+    """How closely each backend computed what the reference computed, by architecture."""
+    gates = {
+        (record.cell.architecture, record.cell.backend, record.gate.mode): record.gate
+        for record in records
+        if record.gate is not None
+    }
+    rows = [
+        (
+            architecture,
+            _title(backend),
+            mode,
+            *(
+                "not finite" if error is None else f"{error:.0e}" if error else "0"
+                for error in (
+                    gate.logit_error,
+                    gate.first_loss_error,
+                    gate.gradient_error,
+                    gate.step_error,
+                )
+            ),
+            "passed" if gate.passed else "failed",
+        )
+        for (architecture, backend, mode), gate in sorted(gates.items(), key=lambda item: item[0])
+    ]
+    return table(PARITY_HEADINGS, rows, right=range(3, 7))
 
 
 def failures_table(records: Iterable[Record]) -> str:
@@ -140,15 +232,6 @@ def environment_table(records: Sequence[Record]) -> str:
             )
         )
     return table(("backend", "Python", "packages", "threads", "compiled", "commit"), rows)
-
-
-def recipe_table(recipes: Iterable[Recipe] | None = None) -> str:
-    """Every recipe with what it stands for."""
-    rows = [
-        (recipe.id, recipe.protocol, recipe.backend, recipe.architecture, recipe.track, recipe.seed_document)
-        for recipe in (all_recipes() if recipes is None else recipes)
-    ]
-    return table(("recipe", "protocol", "backend", "architecture", "track", "seed document"), rows)
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = ()) -> str:

@@ -14,19 +14,22 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
 
 import backends
 from backends import weights
+from backends.architectures import is_head
 from backends.base import (
-    CAFFE_MEAN_BGR,
+    NORMALIZATIONS,
     DataError,
     ImageList,
     InverseTime,
@@ -61,12 +64,21 @@ def tf() -> Any:
     return pytest.importorskip("tensorflow")
 
 
-def make(*, head: str = "linear", initializer: str = "default", seed: int = 0) -> Any:
-    backend = backends.load(backends.resolve("keras"))(Session(seed=seed, threads=2))
-    backend.build(
-        ModelSpec(architecture="vgg16", classes=CLASSES, image_size=SIZE, head=head, initializer=initializer)
-    )
+def make(*, architecture: str = "vgg16", seed: int = 0, track: str = "native", **spec: Any) -> Any:
+    backend = backends.load(backends.resolve("keras"))(Session(seed=seed, threads=2, track=track))
+    backend.build(ModelSpec(architecture=architecture, **{"classes": CLASSES, "image_size": SIZE, **spec}))
     return backend
+
+
+def random_weights(backend: Any) -> dict[str, np.ndarray]:
+    """Loaded too. No scale, shift or statistic is at rest."""
+    random = np.random.RandomState(7)
+    tensors = {
+        name: (random.uniform(0.5, 1.5, tensor.shape) * tensor.shape[0] ** -0.5).astype(np.float32)
+        for name, tensor in backend.export_weights().items()
+    }
+    backend.load_weights(tensors, head=True)
+    return tensors
 
 
 def batch_for(backend: Any, images: int = 4) -> Any:
@@ -88,12 +100,12 @@ def vgg16_features(tensors: dict[str, np.ndarray], images: np.ndarray) -> np.nda
             values = np.maximum(values + tensors[f"block{block}_conv{index}.bias"], 0)
         n, height, width, channels = values.shape
         values = values.reshape(n, height // 2, 2, width // 2, 2, channels).max(axis=(2, 4))
-    return values.reshape(len(values), -1)
+    return values.mean(axis=(1, 2))
 
 
 class TestCut:
     def test_nothing_of_the_old_head_is_left(self, keras):
-        network = make(head="mlp-1024-128")._network
+        network = make(head="mlp-1024-128")._network.probabilities
         names = [layer.name for layer in network.layers]
         assert names[14] == "block4_pool"  # blocks 1 to 4 are the first 15 layers, the input among them
         assert names[18:] == ["block5_pool", "flatten", "head.fc1", "head.fc2", "head.fc3", "softmax"]
@@ -104,11 +116,10 @@ class TestCut:
     def test_below_the_cut_it_is_the_network_of_keras_applications(self, keras):
         whole = keras.applications.VGG16(weights=None, input_shape=(SIZE, SIZE, 3))
         cut = keras.Model(whole.input, whole.get_layer("flatten").output)
-        ours = make()._network
+        ours = make(head="mlp-1024-128")._network.features
         assert len(cut.layers) == 20
-        for theirs, layer in zip(cut.layers[1:], ours.layers[1:], strict=False):  # the head is only ours
+        for theirs, layer in zip(cut.layers[1:], ours.layers[1:], strict=True):
             assert layer.get_config() | {"dtype": None} == theirs.get_config() | {"dtype": None}
-        assert len(ours.layers) == len(cut.layers) + 2
 
     def test_popping_layers_would_be_no_cut(self, keras):
         whole = keras.applications.VGG16(weights=None, input_shape=(SIZE, SIZE, 3))
@@ -120,7 +131,7 @@ class TestCut:
 
     def test_the_convolutional_base_has_its_known_number_of_parameters(self):
         tensors = make().export_weights()
-        assert sum(t.size for name, t in tensors.items() if not weights.is_head(name)) == 14_714_688
+        assert sum(t.size for name, t in tensors.items() if not is_head(name)) == 14_714_688
 
 
 class TestFeatures:
@@ -216,13 +227,18 @@ class TestStep:
         assert metrics.loss == pytest.approx(200)
         assert metrics.correct == 0
 
-    def test_one_trace_serves_batches_of_every_size(self):
+    def test_one_trace_serves_batches_of_every_size_and_kind(self):
         backend = make()
         backend.set_trainable(Trainable(first="head"))
         backend.configure_optimizer(Optimizer(learning_rate=0.1))
         for images in (4, 3, 1):
-            backend.train_step(batch_for(backend, images))
-            backend.logits(batch_for(backend, images))
+            pixels = np.zeros((images, SIZE, SIZE, 3), np.uint8)
+            for batch in (
+                batch_for(backend, images),
+                backend.to_host_batch(pixels, np.zeros(images, np.int64)),
+            ):
+                backend.train_step(batch)
+                backend.logits(batch)
         assert backend._train.experimental_get_tracing_count() == 1
         assert backend._logits.experimental_get_tracing_count() == 1
 
@@ -251,6 +267,28 @@ class TestStep:
             expected = -rate * multiplier * (gradient + momentum * velocity)
             assert step == pytest.approx(expected, abs=1e-4 * float(np.abs(expected).max()))
 
+    def test_a_native_velocity_holds_the_rates_it_was_made_with(self):
+        """`-m / lr` of Keras' buffer `m = momentum * m - lr * g`, by the rate of the last step."""
+        backend, decay = make(), 1.0
+        backend.set_trainable(Trainable(first="head"))
+        backend.configure_optimizer(
+            Optimizer(learning_rate=0.25, head_multiplier=2, momentum=0.5, schedule=InverseTime(decay=decay))
+        )
+        batch = batch_for(backend)
+        first = backend.gradients(batch)["head.weight"]
+        backend.train_step(batch)
+        assert backend.velocities()["head.weight"] == pytest.approx(first, rel=1e-5, abs=1e-6)
+        second = backend.gradients(batch)["head.weight"]
+        backend.train_step(batch)
+        expected = second + 0.5 * first * (1 + decay)
+        assert backend.velocities()["head.weight"] == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+    def test_a_map_of_one_value_has_no_unbiased_variance_and_does_no_harm(self):
+        backend = make(architecture="resnet18", track="matched")
+        backend.configure_optimizer(Optimizer(learning_rate=2**-10))
+        backend.train_step(batch_for(backend, 1))  # behind layer4 an image of 32 pixels is one value
+        assert all(np.isfinite(tensor).all() for tensor in backend.export_weights().values())
+
     def test_settings_state_what_was_made(self):
         backend = make()
         backend.set_trainable(Trainable(first="block5"))
@@ -262,7 +300,7 @@ class TestStep:
         optimizer = backend.settings()["optimizer"]
         assert optimizer["learning_rates"] == [0.01, 0.1]
         assert optimizer["weight_decay"] == 0.001
-        assert optimizer["schedule"] == "InverseTimeDecay"
+        assert optimizer["schedule"] == "inverse-time"
         backend.configure_optimizer(Optimizer(learning_rate=0.01))
         optimizer = backend.settings()["optimizer"]
         assert optimizer["learning_rates"] == [0.01]
@@ -270,7 +308,7 @@ class TestStep:
         assert optimizer["schedule"] == "constant"
 
     def test_threads_are_those_in_force_not_those_asked_for(self, tf):
-        make()._network(np.zeros((1, SIZE, SIZE, 3), np.float32))  # TensorFlow has started
+        make().logits(batch_for(make(), 1))  # TensorFlow has started
         in_force = tf.config.threading.get_intra_op_parallelism_threads()
         backend = backends.load(backends.resolve("keras"))(Session(threads=in_force + 3))
         backend.build(make()._spec)
@@ -313,7 +351,7 @@ def read(images: ImageList, transform: Transform, *, training: bool, seed: int =
     backend = backends.load(backends.resolve("keras"))(Session(seed=seed, threads=2))
     pipeline = backend.input_pipeline(images, transform, batch_size=len(images.files), training=training)
     return [
-        (backend.to_numpy(pixels) + np.float32(CAFFE_MEAN_BGR))[..., ::-1]
+        (backend.to_numpy(pixels) + np.float32(NORMALIZATIONS["caffe"].mean))[..., ::-1]
         for _ in range(epochs)
         for pixels, _ in pipeline
     ]
@@ -408,13 +446,14 @@ class TestInput:
 @pytest.fixture
 def official(keras, tmp_path, monkeypatch) -> Any:
     """Points the backend at an empty cache, and at a URL and an MD5 of the test's choice."""
-    from backends.keras import models
+    from backends.keras import checkpoint
 
-    published = models.OFFICIAL["vgg16"]
+    published = checkpoint.OFFICIAL["vgg16"]
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
 
-    def point(url: str, md5: str = published.md5) -> None:
-        monkeypatch.setattr(models, "OFFICIAL", {"vgg16": models.Published(published.application, url, md5)})
+    def point(url: str, md5: str = published[False].md5, *, top: bool = False) -> None:
+        other = checkpoint.Published(url, md5)
+        monkeypatch.setitem(checkpoint.OFFICIAL, "vgg16", {**checkpoint.OFFICIAL["vgg16"], top: other})
 
     return SimpleNamespace(point=point, published=published, cache=tmp_path / "models")
 
@@ -447,12 +486,19 @@ def refused(backend: Any) -> str:
 
 
 class TestOfficial:
-    def test_what_it_asks_for_is_what_keras_applications_would_ask_for(self, official):
-        module = sys.modules[official.published.application.__module__]
+    def test_what_it_asks_for_is_what_keras_applications_would_ask_for(self, official, keras):
+        module = sys.modules[keras.applications.VGG16.__module__]
         source = inspect.getsource(module)
-        assert official.published.url == module.WEIGHTS_PATH_NO_TOP
-        assert f'"{official.published.url.rsplit("/", 1)[1]}",' in source
-        assert f'"{official.published.md5}"' in source
+        assert official.published[False].url == module.WEIGHTS_PATH_NO_TOP
+        assert official.published[True].url == module.WEIGHTS_PATH
+        for published in official.published.values():
+            assert f'"{published.url.rsplit("/", 1)[1]}",' in source
+            assert f'"{published.md5}"' in source
+
+    @pytest.mark.parametrize("architecture", ["resnet18", "resnet18_v2", "efficientnet_lite0"])
+    def test_what_keras_applications_lacks_is_said(self, official, architecture):
+        backend = make(architecture=architecture)
+        assert f"keras {architecture}: keras.applications publishes no weights" in refused(backend)
 
     def test_a_closed_network_is_one_line_at_once_and_in_silence(self, official, capfd):
         with socket.create_server(("127.0.0.1", 0)) as unused:
@@ -469,9 +515,9 @@ class TestOfficial:
         assert list(official.cache.iterdir()) == []
 
     def test_a_server_that_falls_silent_is_given_up(self, official, monkeypatch):
-        from backends.keras import backend as module
+        from backends.keras import checkpoint
 
-        monkeypatch.setattr(module, "DOWNLOAD_SILENCE", 0.2)
+        monkeypatch.setattr(checkpoint, "DOWNLOAD_SILENCE", 0.2)
         with socket.create_server(("127.0.0.1", 0)) as silent:
             official.point(f"http://127.0.0.1:{silent.getsockname()[1]}/vgg16.h5")
             started = time.monotonic()
@@ -515,6 +561,143 @@ class TestOfficial:
         assert np.array_equal(tensors["block3_conv2.weight"], kernel.transpose(3, 2, 0, 1))
         assert np.array_equal(tensors["block3_conv2.weight"], again["block3_conv2.weight"])
         assert np.array_equal(tensors["head.weight"], head)
+
+    @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+    def test_its_own_layers_of_4096_come_from_the_file_that_has_them(self, official, served, keras):
+        folder, url = served
+        source = keras.applications.VGG16(weights=None, input_shape=(64, 64, 3), classes=10)
+        source.save(folder / "top.h5")
+        official.point(f"{url}/top.h5", hashlib.md5((folder / "top.h5").read_bytes()).hexdigest(), top=True)
+        backend = make(head="fc6-fc7", image_size=64, classes=10)
+        head = backend.export_weights()["head.weight"]
+        backend.load_official()
+        tensors = backend.export_weights()
+        assert np.array_equal(tensors["fc7.weight"], source.get_layer("fc2").kernel.numpy().T)
+        flattened = source.get_layer("fc1").kernel.numpy().reshape(2, 2, 512, 4096)  # (H, W, C, out)
+        assert np.array_equal(tensors["fc6.weight"], flattened.transpose(3, 2, 0, 1).reshape(4096, -1))
+        assert np.array_equal(tensors["head.weight"], head)
+        backend.load_official(head=True)
+        predictions = source.get_layer("predictions").kernel.numpy()
+        assert np.array_equal(backend.export_weights()["head.weight"], predictions.T)
+
+
+# --- Files ----------------------------------------------------------------------------------------
+
+
+def users_model(keras: Any) -> Any:
+    """A model as Keras' guides on transfer learning make one: VGG16 is one layer, the head has no name."""
+    base = keras.applications.VGG16(include_top=False, weights=None, input_shape=(SIZE, SIZE, 3))
+    layers = keras.layers
+    return keras.Sequential([base, layers.GlobalAveragePooling2D(), layers.Dense(CLASSES)])
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras' own, in `save`
+class TestFiles:
+    @pytest.mark.parametrize("suffix", [".h5", ".keras"])
+    @pytest.mark.parametrize("architecture", ["vgg16", "resnet18_v2"])
+    def test_keras_opens_them_without_this_project_s_layers(self, keras, tmp_path, architecture, suffix):
+        backend, path = make(architecture=architecture), tmp_path / f"model{suffix}"
+        random_weights(backend)  # with a scale of resnet18_v2's leading batch norm, which must not be used
+        backend.set_trainable(Trainable(first="head"))
+        backend.configure_optimizer(Optimizer(learning_rate=0.1, momentum=0.5, weight_decay=0.1))
+        backend.save_checkpoint(path)
+        opened = keras.saving.load_model(path)
+        assert {type(layer).__module__.partition(".")[0] for layer in opened.layers} == {"keras"}
+        assert opened.optimizer is None
+        images = batch_for(backend)[0]
+        expected = backend._network.probabilities(images, training=False).numpy()
+        assert np.array_equal(opened(images, training=False).numpy(), expected)
+
+    def test_a_file_of_weights_holds_the_scale_that_is_not_used(self, tmp_path):
+        backend, path = make(architecture="resnet18_v2"), tmp_path / "model.weights.h5"
+        tensors = random_weights(backend)
+        backend.save_checkpoint(path)
+        other = make(architecture="resnet18_v2", seed=1)
+        other.load_checkpoint(path)
+        returned = other.export_weights()
+        assert all(np.array_equal(returned[name], tensor) for name, tensor in tensors.items())
+
+    @pytest.mark.parametrize("suffix", [".h5", ".keras", ".weights.h5"])
+    def test_a_user_s_model_is_read(self, keras, tmp_path, suffix):
+        model, path = users_model(keras), tmp_path / f"model{suffix}"
+        model.compile(optimizer=keras.optimizers.SGD(0.1, momentum=0.5), loss="mse")  # its state is there too
+        model.train_on_batch(np.zeros((1, SIZE, SIZE, 3)), np.zeros((1, CLASSES)))
+        (model.save_weights if suffix == ".weights.h5" else model.save)(path)
+        backend = make()
+        spec = backend.inspect_checkpoint(path, "vgg16")
+        assert msgspec.structs.replace(spec, image_size=SIZE) == msgspec.structs.replace(
+            backend._spec, normalization="caffe"
+        )
+        backend.load_checkpoint(path)
+        images = batch_for(backend)[0]
+        assert backend.to_numpy(backend.logits((images, None))) == pytest.approx(
+            model(images).numpy(), abs=1e-6
+        )
+
+    def test_the_oldest_names_are_read(self, keras, tmp_path):
+        """As in the official files: weights alone, named after their layer."""
+        h5py = pytest.importorskip("h5py")
+        source = keras.applications.VGG16(weights=None, input_shape=(SIZE, SIZE, 3), classes=CLASSES)
+        with h5py.File(tmp_path / "weights.h5", "w") as file:
+            file.attrs["layer_names"] = [layer.name.encode() for layer in source.layers]
+            for layer in source.layers:
+                names = [f"{layer.name}_{kind}_1:0" for kind in ("W", "b")][: len(layer.weights)]
+                group = file.create_group(layer.name)
+                group.attrs["weight_names"] = np.array([name.encode() for name in names], dtype="S40")
+                for name, value in zip(names, layer.get_weights(), strict=True):
+                    group[name] = value
+        backend = make(head="fc6-fc7")
+        backend.load_checkpoint(tmp_path / "weights.h5")
+        kernel = source.get_layer("predictions").kernel.numpy()
+        assert np.array_equal(backend.export_weights()["head.weight"], kernel.T)
+
+    @pytest.mark.parametrize("kind", ["link", "storage"])
+    def test_a_file_cannot_bring_in_another(self, tmp_path, kind):
+        h5py = pytest.importorskip("h5py")
+        backend, path, secret = make(), tmp_path / "model.h5", tmp_path / "secret"
+        backend.save_checkpoint(path)
+        backend.save_checkpoint(tmp_path / "other.h5")
+        secret.write_bytes(bytes(4 * 3 * 3 * 3 * 64))
+        name = "model_weights/block1_conv1/block1_conv1/kernel"
+        with h5py.File(path, "a") as file:
+            del file[name]
+            if kind == "link":
+                file[name] = h5py.ExternalLink(str(tmp_path / "other.h5"), name)
+            else:
+                file.create_dataset(
+                    name, (3, 3, 3, 64), "f4", external=[(str(secret), 0, secret.stat().st_size)]
+                )
+        with pytest.raises(WeightsError, match="lies in another file"):
+            backend.load_checkpoint(path)
+
+    def test_an_archive_cannot_unpack_without_end(self, tmp_path):
+        path = tmp_path / "model.keras"
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("config.json", b"0" * 2**25)
+        with pytest.raises(WeightsError, match=r"config\.json would take 33554432 bytes"):
+            make().inspect_checkpoint(path, "vgg16")
+
+    def test_a_file_without_its_head_is_named(self, keras, tmp_path):
+        path = tmp_path / "notop.h5"
+        keras.applications.VGG16(include_top=False, weights=None).save(path)
+        with pytest.raises(WeightsError, match=r"no tensor 'head.weight'.*saved with its head"):
+            make().inspect_checkpoint(path, "vgg16")
+
+    def test_nothing_of_a_failed_save_stays(self, tmp_path, monkeypatch):
+        from backends.keras import models
+
+        backend, path = make(), tmp_path / "model.h5"
+        backend.save_checkpoint(path)
+        before = path.read_bytes()
+
+        def full_disk(_: Any) -> Any:
+            raise OSError("No space left on device")
+
+        monkeypatch.setattr(models, "plain", full_disk)
+        with pytest.raises(WeightsError, match=r"cannot be written \(No space left"):
+            backend.save_checkpoint(path)
+        assert [file.name for file in tmp_path.iterdir()] == ["model.h5"]
+        assert path.read_bytes() == before
 
 
 def test_another_keras_backend_is_refused_before_it_is_imported():

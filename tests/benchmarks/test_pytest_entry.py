@@ -31,7 +31,16 @@ def bench(*options: str, environment: str | None = None) -> subprocess.Completed
 class TestRuns:
     def test_scratch_runs_is_reported_and_resumes(self, data_folder, tmp_path):
         run = tmp_path / "a" / "run"
-        options = ("--data", str(data_folder), "--protocol", "scratch", "--run", str(run))
+        options = (
+            "--data",
+            str(data_folder),
+            "--protocol",
+            "scratch",
+            "--track",
+            "native",
+            "--run",
+            str(run),
+        )
         answer = bench(*options)
         assert answer.returncode == 0, answer.stdout + answer.stderr
         records = record.read_all(run / "records")
@@ -56,6 +65,17 @@ class TestRuns:
         mixed = bench(*options, "--resume", "--weights", "none")
         assert mixed.returncode == 2 and "made with other weights" in mixed.stdout + mixed.stderr
 
+    def test_a_matched_cell_passes_its_gate_before_it_is_timed(self, data_folder, tmp_path):
+        options = ("--data", str(data_folder), "--track", "matched", "--arch", "resnet18")
+        answer = bench(*options, "--protocol", "scratch", "--run", str(tmp_path / "run"))
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+        assert "gate of" in answer.stdout
+        records = record.read_all(tmp_path / "run" / "records")
+        assert len(records) == len(INSTALLED)
+        for found in records:
+            assert found.gate is not None and found.gate.passed
+            assert len(found.batches_sha256) == len(found.curve) == 5
+
     def test_a_failed_cell_is_a_record_and_a_failed_test_and_the_others_run(self, data_folder, tmp_path):
         weights = tmp_path / "w.safetensors"
         weights.write_bytes(b"no weights")
@@ -65,6 +85,8 @@ class TestRuns:
             str(data_folder),
             "--protocol",
             "frozen,scratch",
+            "--track",
+            "native",
             "--weights",
             str(weights),
             "--run",
@@ -86,8 +108,9 @@ class TestRuns:
             monkeypatch.setenv(variable, str(tmp_path / variable))
         run = tmp_path / "run"
         answer = bench(
-            "--data", str(data_folder), "--protocol", "frozen", "--weights", "imagenet", "--run", str(run)
-        )
+            "--data", str(data_folder), "--track", "native", "--protocol", "frozen", "--weights", "imagenet",
+            "--run", str(run),
+        )  # fmt: skip
         assert answer.returncode == 1
         for found in record.read_all(run / "records"):
             assert found.status == "failed" and found.error is not None
@@ -136,7 +159,8 @@ def test_network_a_that_cannot_be_trained_is_a_failed_record(data_folder, tmp_pa
     blocked.parent.mkdir()
     blocked.write_text("a file where the folder should be")
     monkeypatch.setenv("BENCHMARKS_CACHE", str(blocked.parent))
-    answer = bench("--data", str(data_folder), "--protocol", "frozen", "--run", str(tmp_path / "run"))
+    options = ("--data", str(data_folder), "--track", "native", "--protocol", "frozen")
+    answer = bench(*options, "--run", str(tmp_path / "run"))
     assert answer.returncode == 1, answer.stdout
     found = record.read_all(tmp_path / "run" / "records")
     assert len(found) == len(INSTALLED)

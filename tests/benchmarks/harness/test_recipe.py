@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+import backends
+from backends.architectures import ARCHITECTURES
 from backends.base import InverseTime, UsageError
 from benchmarks.harness.recipe import (
     PROFILES,
@@ -66,6 +68,25 @@ def test_pretraining_fixes_its_own_image_size():
         assert (recipe.image_size is not None) == (recipe.protocol == "pretrain")
         if recipe.pretrained:
             assert pretraining_of(recipe).architecture == recipe.architecture
+
+
+def test_matched_recipes_name_no_backend_and_are_the_same_for_all():
+    matched = [recipe for recipe in all_recipes() if recipe.track == "matched"]
+    assert {recipe.architecture for recipe in matched} == set(ARCHITECTURES)
+    for recipe in matched:
+        assert (recipe.backend is None) == (recipe.protocol != "pretrain")
+        assert recipe.initializer != "default"  # which another framework does not have
+        assert not recipe.pretrained or recipe.published_by in backends.known()
+        assert recipe.input.normalization == ARCHITECTURES[recipe.architecture].normalization
+
+
+def test_a_matched_recipe_may_not_name_a_backend_nor_a_native_one_leave_it_out(tmp_path):
+    path = tmp_path / "x.toml"
+    native = (RECIPES / "native-resnet18-finetune.toml").read_text()
+    for text in (native.replace('"native"', '"matched"'), native.replace('backend = "pytorch"', "")):
+        path.write_text(text)
+        with pytest.raises(UsageError, match="`backend` belongs into native and pretraining recipes"):
+            read_recipe(path)
 
 
 def test_the_test_transform_keeps_torchvision_s_proportion():

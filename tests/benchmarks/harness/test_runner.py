@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import stat
-import threading
 
 import msgspec
 import numpy as np
@@ -15,10 +14,12 @@ import pytest
 import backends
 from backends import weights
 from backends.base import DeviceError, Optimizer, UsageError
-from benchmarks.harness import data, messages, record, runner
+from benchmarks.harness import data, initial, messages, parity, record, runner
+from benchmarks.harness.batches import Batches
+from benchmarks.harness.decoded import key_of, open_decoded
 from benchmarks.harness.messages import CellJob, EpochEnd, StartingWeights
 from benchmarks.harness.plan import Cell
-from benchmarks.harness.recipe import PROFILES, Recipe, all_recipes
+from benchmarks.harness.recipe import PROFILES, Recipe, all_recipes, recipe_of
 
 INSTALLED = [card for card in backends.known().values() if backends.installed(card)]
 needs_framework = pytest.mark.skipif(not INSTALLED, reason="no framework is installed in this environment")
@@ -33,7 +34,8 @@ def card(request):
 
 
 def recipe_for(card, protocol: str) -> Recipe:
-    found = next(r for r in all_recipes() if (r.backend, r.protocol) == (card.name, protocol))
+    wanted = (card.name, protocol, "native")
+    found = next(r for r in all_recipes() if (r.backend, r.protocol, r.track) == wanted)
     return msgspec.structs.replace(found, epochs=2)
 
 
@@ -194,6 +196,82 @@ class TestCells:
             runner.require_device(card, "cuda", log=tmp_path / "log")
 
 
+@needs_framework
+class TestMatchedCells:
+    RECIPE = msgspec.structs.replace(recipe_of("matched-resnet18-finetune"), pretrained=False, epochs=2)
+
+    def test_weights_and_batches_are_what_the_harness_says_in_every_backend(self, card, images, tmp_path):
+        found = run(job_for(card, images, self.RECIPE), tmp_path)
+        assert found.error is None
+        spec = self.RECIPE.model(classes=2, image_size=TINY.image_size)
+        drawn = initial.sha256_of(initial.draw(spec, seed=0))
+        assert found.cell.weights.initial_sha256 == drawn
+        batches = Batches(
+            open_decoded(images.train, key_of(images, "train")),
+            images.train.labels,
+            self.RECIPE.transform(TINY.image_size),
+            batch_size=8,
+            training=True,
+            wrap=lambda pixels, labels: (pixels, labels),
+            seed=0,
+        )
+        hashes = []
+        for _ in range(2):
+            assert sum(len(labels) for _, labels in batches) == 20
+            hashes.append(batches.sha256)
+        assert list(found.batches_sha256) == hashes
+        assert len(set(hashes)) == 2
+        assert found.settings["batch_norm"]["running_variance"] == "unbiased"
+
+    def test_the_body_comes_from_the_checkpoint_and_the_head_from_the_harness(self, card, images, tmp_path):
+        recipe = msgspec.structs.replace(self.RECIPE, pretrained=True, epochs=1)
+        spec = recipe.model(classes=2, image_size=TINY.image_size)
+        tensors = initial.draw(spec, seed=7)
+        path = tmp_path / "body.safetensors"
+        sha256 = weights.write(path, tensors, weights.Origin(architecture="resnet18"))
+        start = StartingWeights(name=path.name, path=str(path))
+        found = run(job_for(card, images, recipe, start), tmp_path)
+        assert found.error is None
+        head = {name: t for name, t in initial.draw(spec, seed=0).items() if name.startswith("head.")}
+        assert found.cell.weights.sha256 == sha256
+        assert found.cell.weights.initial_sha256 == initial.sha256_of(tensors | head)
+
+    def test_weights_for_other_inputs_are_refused(self, card, images, tmp_path):
+        recipe = msgspec.structs.replace(self.RECIPE, pretrained=True)
+        tensors = initial.draw(recipe.model(classes=2, image_size=TINY.image_size), seed=7)
+        path = tmp_path / "body.safetensors"
+        weights.write(path, tensors, weights.Origin(architecture="resnet18", preprocess="caffe"))
+        start = StartingWeights(name=path.name, path=str(path))
+        found = run(job_for(card, images, recipe, start), tmp_path)
+        assert found.error is not None and "normalised as 'caffe'" in found.error.message
+
+    def test_a_gate_that_failed_is_a_failed_record_that_names_the_tensor(
+        self, card, images, tmp_path, matched_record
+    ):
+        gate = msgspec.structs.replace(
+            matched_record.gate, passed=False, failures=("conv1.weight: gradient is off by 3e-2",)
+        )
+        job = msgspec.structs.replace(job_for(card, images, self.RECIPE), gate=gate)
+        found = run(job, tmp_path)
+        assert found.status == "failed" and found.error is not None and found.gate == gate
+        assert found.error.type == "GateError" and "conv1.weight" in found.error.message
+        assert found.throughput is None and found.curve == ()
+
+    def test_a_gate_passed_once_is_not_compared_again(self, card, tmp_path):
+        job = messages.GateJob(
+            backend=card.name,
+            network=parity.Network("resnet18"),
+            mode="frozen",
+            device="cpu",
+            precision="float32",
+            variant="default",
+            threads=2,
+        )
+        gates = [runner.pass_gate(job, log=tmp_path / "log", on_event=lambda _: None) for _ in range(2)]
+        assert gates[0].passed
+        assert gates[0] == gates[1]  # its seconds too: it was not made twice
+
+
 class TestInterpreters:
     def test_a_given_one_is_taken(self, monkeypatch, tmp_path):
         python = tmp_path / "python"
@@ -234,10 +312,14 @@ def test_a_worker_ends_when_its_parent_does(tmp_path):
     read_end, write_end = os.pipe()
     process = subprocess.Popen(
         [str(runner.interpreter_of(INSTALLED[0])), "-c",
-         "import sys, threading, time; from benchmarks.harness.messages import _end_with_parent as end;"
-         "threading.Thread(target=end, args=(sys.stdin.buffer,), daemon=True).start(); time.sleep(60)"],
-        stdin=read_end, cwd=runner.PROJECT,
+         "import sys, threading, time; from benchmarks.harness.worker import _end_with_parent as end;"
+         "threading.Thread(target=end, args=(sys.stdin.buffer,), daemon=True).start();"
+         "print('listening', flush=True); time.sleep(60)"],
+        stdin=read_end, stdout=subprocess.PIPE, cwd=runner.PROJECT,
     )  # fmt: skip
-    os.close(read_end)
-    threading.Timer(1.0, os.close, args=(write_end,)).start()
-    assert process.wait(timeout=30) == 1
+    assert process.stdout is not None
+    with process.stdout as said:
+        assert said.readline() == b"listening\n"
+        os.close(read_end)
+        os.close(write_end)
+        assert process.wait(timeout=30) == 1

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("scipy", reason="the report's libraries are in the report's environment only")
 
-from benchmarks.harness.record import Failure
+from benchmarks.harness.record import Failure, Record
 from benchmarks.report import merge, statistics, tables
 
 GOLDEN = Path(__file__).with_name("golden_report.md")
@@ -30,9 +30,16 @@ class TestWilson:
         assert (interval.low, interval.high) == (pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5))
 
 
+def other_backend(matched_record: Record) -> Record:
+    cell = msgspec.structs.replace(
+        matched_record.cell, id="keras-matched-resnet18-finetune-s0", backend="keras"
+    )
+    return msgspec.structs.replace(matched_record, cell=cell)
+
+
 class TestTables:
-    def test_the_report_is_as_it_was(self, ok_record, failed_record):
-        records = [ok_record, failed_record]
+    def test_the_report_is_as_it_was(self, ok_record, failed_record, matched_record):
+        records = [ok_record, failed_record, matched_record, other_backend(matched_record)]
         assert tables.report(records, run="golden") == GOLDEN.read_text()
 
     def test_a_failed_cell_has_its_row_and_its_reason(self, ok_record, failed_record):
@@ -40,6 +47,20 @@ class TestTables:
         assert "1 of 2 cells ok" in text
         assert "| failed " in text
         assert "WeightsError: no tensor 'block1_conv1.weight'" in text
+
+    def test_backends_that_saw_other_bytes_are_named(self, matched_record):
+        other = other_backend(matched_record)
+        assert "the same in all 2 backends" in tables.equality([matched_record, other])
+        shifted = msgspec.structs.replace(other, batches_sha256=("0" * 64,) * 3)
+        assert "not the same batches**: pytorch-matched-resnet18-finetune-s0, keras-" in tables.equality(
+            [matched_record, shifted]
+        )
+        assert "One backend only" in tables.equality([matched_record])
+
+    def test_a_gate_that_failed_is_in_the_table(self, matched_record):
+        gate = msgspec.structs.replace(matched_record.gate, passed=False, gradient_error=None)
+        text = tables.parity_table([msgspec.structs.replace(matched_record, gate=gate)])
+        assert "not finite" in text and "| failed |" in text
 
     def test_a_rate_that_was_not_steady_is_marked(self, ok_record):
         throughput = msgspec.structs.replace(ok_record.throughput, steady=False)

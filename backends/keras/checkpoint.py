@@ -1,0 +1,407 @@
+"""Files: the official checkpoint, and Keras' own formats.
+
+Written as Keras' users write them: `.h5` and `.keras` hold a whole model of Keras' own layers, `.weights.h5`
+its weights. Read through h5py and never by `load_model`, since a model's configuration may bring code (a
+Lambda layer is marshalled bytecode). Layers are known by their names, ours or keras.applications'; a layer's
+variables by their order, which is the same in all of Keras' formats.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import logging
+import math
+import os
+import socket
+import tempfile
+import zipfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import msgspec
+import numpy as np
+
+from backends.architectures import HEAD, architecture_of, flattens, is_head
+from backends.base import Head, ModelSpec, UsageError, WeightsError, one_line, require_architecture
+from backends.keras import INFO, models
+
+DOWNLOAD_SILENCE = 10.0
+"""Seconds without a byte after which a download has failed; Keras itself would wait for ever."""
+
+LARGEST_CONFIG, LARGEST_WEIGHTS = 2**24, 2**33
+"""Bytes that a member of a .keras archive may unpack to: 16 MiB of JSON, and 8 GiB, which is room for VGG16
+in float64 with an optimiser's state."""
+
+UNKNOWN_IMAGE_SIZE = 224
+"""What published networks were trained at; stated where no shape depends on the image's size."""
+
+
+class Published(msgspec.Struct, frozen=True):
+    """A checkpoint that keras.applications publishes."""
+
+    url: str
+    md5: str
+
+
+_VGG16 = "https://storage.googleapis.com/tensorflow/keras-applications/vgg16/vgg16_weights_tf_dim_ordering_tf_kernels"
+OFFICIAL: Mapping[str, Mapping[bool, Published]] = {
+    "vgg16": {
+        True: Published(f"{_VGG16}.h5", "64373286793e3c8b2b4e3219cbf3544b"),
+        False: Published(f"{_VGG16}_notop.h5", "6d6bbae143d832006294945121d1f1fc"),
+    }
+}
+"""ImageNet weights by architecture, with the fully connected layers and without."""
+
+
+# --- What it offers -------------------------------------------------------------------------------
+
+
+def fetch_official(architecture: str, *, top: bool) -> tuple[Path, str]:
+    """The checkpoint in Keras' cache, fetched into it first if it is not there, and its verified MD5. With
+    `top` the one that has the fully connected layers.
+
+    Raises:
+        WeightsError: there is none, it cannot be fetched, or its hash is wrong.
+    """
+    if architecture not in OFFICIAL:
+        raise WeightsError(
+            f"keras {architecture}: keras.applications publishes no weights of it, only of"
+            f" {', '.join(OFFICIAL)}; choose --weights source or --weights PATH"
+        )
+    published = OFFICIAL[architecture][top]
+    folder = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models"
+    path = folder / published.url.rsplit("/", 1)[1]
+    way_out = f"put the file into {folder}, or choose --weights source or --weights PATH"
+    if not path.exists():
+        try:
+            # Keras downloads in place and leaves there what it could not verify: let it do so elsewhere.
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder, prefix="partial-") as partial, _download_manners():
+                fetched = keras.utils.get_file(
+                    path.name, published.url, cache_dir=partial, cache_subdir="", file_hash=published.md5
+                )
+                Path(fetched).replace(path)
+        except Exception as error:  # `get_file` raises nothing more particular
+            raise WeightsError(
+                f"keras {architecture}: {published.url} could not be fetched and verified"
+                f" ({one_line(error)}); {way_out}"
+            ) from error
+    found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+    if found != published.md5:
+        raise WeightsError(
+            f"keras {architecture}: {path} has the MD5 {found} instead of {published.md5};"
+            f" remove it, then {way_out}"
+        )
+    return path, found
+
+
+def inspect(path: Path, architecture: str) -> ModelSpec:
+    """What to build for a file: classes and head off its tensors' shapes, and the image size where features
+    were flattened; elsewhere it is that of the published networks.
+
+    Raises:
+        UsageError: no such architecture here.
+        WeightsError: missing, truncated, not a Keras file, or of another architecture; names the first wrong
+            tensor.
+    """
+    require_architecture(INFO, architecture)
+    with _opened(path, architecture) as tensors:
+        return _spec(path, tensors, architecture)
+
+
+def load(network: models.Network, spec: ModelSpec, path: Path, *, head: bool = True) -> None:
+    """Load a file into a network of this specification, the head's tensors too if `head`. Not one tensor
+    changes when any is wrong.
+
+    Raises:
+        WeightsError: as `inspect`; or the network has another head or class count, or a tensor is not finite.
+    """
+    layouts = {name: layout for name, layout in models.layouts(spec).items() if head or not is_head(name)}
+    with _opened(path, spec.architecture) as tensors:
+        _require(path, tensors, layouts)
+        values = {name: np.asarray(tensors[name][()]) for name in layouts}
+    for name, value in values.items():
+        if value.dtype.kind != "f" or not np.isfinite(value).all():
+            raise WeightsError(
+                f"{path}: tensor '{name}' holds NaN, infinity or no numbers; the file cannot be used"
+            )
+    variables = models.neutral_tensors(network, spec)
+    for name, value in values.items():
+        variables[name].assign(value)
+
+
+def save(network: models.Network, path: Path) -> None:
+    """Write the network, softmax included, in the format that the suffix asks for, whole or not at all.
+
+    Raises:
+        UsageError: the suffix is not one of Keras'.
+        WeightsError: it cannot be written.
+    """
+    if path.suffix not in INFO.checkpoint_suffixes:
+        suffixes = ", ".join(INFO.checkpoint_suffixes)
+        raise UsageError(f"{path}: keras writes no '{path.suffix}' files; give one of: {suffixes}")
+    # Of the same layers, but compiled by nobody: the files would hold the optimiser too.
+    whole = network.probabilities
+    uncompiled = keras.Model(whole.input, whole.output, name=whole.name)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix="partial-") as folder, _without_advice():
+            partial = Path(folder) / path.name
+            if path.name.endswith(".weights.h5"):  # what Keras' users call a file without a configuration
+                uncompiled.save_weights(partial)
+            else:
+                models.plain(uncompiled).save(partial)
+            partial.replace(path)
+    except (OSError, RuntimeError) as error:  # h5py raises the latter where HDF5 could not write
+        raise WeightsError(
+            f"{path}: cannot be written ({one_line(error)}); name another folder, or make room"
+        ) from error
+
+
+# --- Manners of Keras -----------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _download_manners() -> Iterator[None]:
+    """No progress bar and no endless wait: Keras' loader takes no argument for either."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(DOWNLOAD_SILENCE)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+@contextlib.contextmanager
+def _without_advice() -> Iterator[None]:
+    """Without Keras' warning that .h5 is considered legacy: it was asked for."""
+    logger = logging.getLogger("absl")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+# --- What a file should hold ----------------------------------------------------------------------
+
+Tensors = Mapping[str, Any]
+"""h5py's datasets, not read yet, or arrays; by neutral name, in Keras' layouts."""
+
+_HEADS: Mapping[tuple[int, ...], tuple[str, ...]] = {
+    (): (HEAD,),
+    (1024, 128): (f"{HEAD}.fc1", f"{HEAD}.fc2", f"{HEAD}.fc3"),
+    (4096, 4096): ("fc6", "fc7", HEAD),
+}
+"""Neutral names of the affine layers that somebody named otherwise, by the widths of all but the last."""
+
+
+def _spec(path: Path, tensors: Tensors, architecture: str) -> ModelSpec:
+    head: Head = "linear"
+    first = last = f"{HEAD}.weight"
+    if architecture == "vgg16" and "fc6.weight" in tensors:
+        head, first = "fc6-fc7", "fc6.weight"
+    elif f"{HEAD}.fc1.weight" in tensors:
+        head, first, last = "mlp-1024-128", f"{HEAD}.fc1.weight", f"{HEAD}.fc3.weight"
+    declared = architecture_of(architecture)
+    spec = ModelSpec(
+        architecture=architecture,
+        classes=_axis(tensors, last, 1),
+        image_size=UNKNOWN_IMAGE_SIZE,
+        head=head,
+        normalization=declared.normalization,
+    )
+    if flattens(spec):
+        edge = math.isqrt(_axis(tensors, first, 0) // declared.features)
+        spec = msgspec.structs.replace(spec, image_size=edge * declared.stride)
+    _require(path, tensors, models.layouts(spec))
+    return spec
+
+
+def _axis(tensors: Tensors, name: str, axis: int) -> int:
+    """Of an affine layer's kernel; 1 of one that is not there, which `_require` is to say."""
+    shape = tensors[name].shape if name in tensors else ()
+    return int(shape[axis]) if len(shape) == 2 else 1
+
+
+def _require(path: Path, tensors: Tensors, layouts: Mapping[str, models.Layout]) -> None:
+    """Raise WeightsError at the first tensor that is missing or of another shape."""
+    for name, layout in layouts.items():
+        if name not in tensors:
+            found = ", ".join(list(tensors)[:3]) or "nothing"
+            raise WeightsError(
+                f"{path}: no tensor '{name}' (it begins with {found}); give a file of that"
+                " architecture, saved with its head"
+            )
+        if tuple(tensors[name].shape) != layout.shape:
+            raise WeightsError(
+                f"{path}: tensor '{name}' has shape {tuple(tensors[name].shape)} where the network"
+                f" has {layout.shape}; give a file of that architecture, head, image size and class count"
+            )
+
+
+# --- Reading --------------------------------------------------------------------------------------
+
+Layers = dict[str, list[Any]]
+"""A layer's variables by its name in the file, in Keras' order."""
+
+_TENSORS = ("weight", "bias", "running_mean", "running_var")
+_NAMES = {"fc1": "fc6", "fc2": "fc7", "predictions": HEAD}
+"""Of keras.applications' layers, where they are not ours already."""
+_CONTAINERS = {
+    "BatchNormalization": "batch_normalization",
+    "Conv2D": "conv2d",
+    "Dense": "dense",
+    "DepthwiseConv2D": "depthwise_conv2d",
+    "Functional": "functional",
+    "Sequential": "sequential",
+}
+"""What Keras 3 calls those in a file that hold weights: by their class, numbered from the second on."""
+_DAMAGE = (
+    OSError,
+    EOFError,
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    RuntimeError,
+    zipfile.BadZipFile,
+)
+
+
+@contextlib.contextmanager
+def _opened(path: Path, architecture: str) -> Iterator[Tensors]:
+    """What a file holds, open as long as the context lasts."""
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such file; give one of {' or '.join(INFO.checkpoint_suffixes)}")
+    try:
+        with contextlib.ExitStack() as stack:
+            config: Any = None
+            if zipfile.is_zipfile(path):
+                archive = stack.enter_context(zipfile.ZipFile(path))
+                config = json.loads(_member(archive, "config.json", LARGEST_CONFIG))
+                weights = io.BytesIO(_member(archive, "model.weights.h5", LARGEST_WEIGHTS))
+                file = stack.enter_context(h5py.File(weights, "r"))
+                layers = _layers_of_config(config, file["layers"])
+            else:
+                file = stack.enter_context(h5py.File(path, "r"))
+                if "model_config" in file.attrs:
+                    config = json.loads(file.attrs["model_config"])
+                layers = _layers_of_file(file)
+            yield _neutral(layers, architecture, config)
+    except _DAMAGE as error:
+        raise WeightsError(
+            f"{path}: not a whole Keras file, .h5 or .keras ({one_line(error)}); fetch or save it again"
+        ) from error
+
+
+def _member(archive: zipfile.ZipFile, name: str, largest: int) -> bytes:
+    size = archive.getinfo(name).file_size
+    if size > largest:
+        raise ValueError(f"{name} would take {size} bytes")
+    return archive.read(name)
+
+
+def _layers_of_config(config: Any, group: Any) -> Layers:
+    """Of a .keras file, whose weights bear no names that one could rely on."""
+    layers: Layers = {}
+    seen: Counter[str] = Counter()
+    for layer in config["config"]["layers"]:
+        container = _CONTAINERS.get(layer["class_name"])
+        if container is None:
+            continue
+        number = f"_{seen[container]}" if seen[container] else ""
+        seen[container] += 1
+        inside = group[container + number]
+        if "layers" in layer["config"]:
+            layers |= _layers_of_config(layer, inside["layers"])
+        else:
+            layers[layer["config"]["name"]] = _variables(inside["vars"])
+    return layers
+
+
+def _layers_of_file(file: Any) -> Layers:
+    if "model_weights" in file:
+        return _legacy_layers(file["model_weights"])
+    if "layer_names" in file.attrs:
+        return _legacy_layers(file)
+    return dict(_named_layers(file["layers"]))
+
+
+def _legacy_layers(group: Any) -> Layers:
+    """Of a whole model or of its weights, as Keras has written them since its first version."""
+    layers: Layers = {}
+    for name in _strings(group.attrs["layer_names"]):
+        paths = _strings(group[name].attrs["weight_names"])
+        owners = [path.split("/")[-2] if "/" in path else name for path in paths]
+        if len(set(owners)) == 1:  # not a model within the model, and the layer's own name is the better one
+            owners = [name] * len(paths)
+        for owner, path in zip(owners, paths, strict=True):
+            layers.setdefault(owner, []).append(_own(group[name], path))
+    return layers
+
+
+def _named_layers(group: Any) -> Iterator[tuple[str, list[Any]]]:
+    """Of a .weights.h5 file."""
+    for layer in group.values():
+        if "layers" in layer:
+            yield from _named_layers(layer["layers"])
+        elif len(layer["vars"]):
+            if "name" not in layer["vars"].attrs:
+                raise ValueError(f"{layer.name} has no name, as in Keras' first versions of this format")
+            yield str(layer["vars"].attrs["name"]), _variables(layer["vars"])
+
+
+def _variables(group: Any) -> list[Any]:
+    return [_own(group, str(index)) for index in range(len(group))]
+
+
+def _own(group: Any, name: str) -> Any:
+    """A dataset whose values lie in this very file: HDF5 can also point at others."""
+    dataset = group[name]
+    if dataset.external or dataset.is_virtual or dataset.file.filename != group.file.filename:
+        raise ValueError(f"{dataset.name} lies in another file")
+    return dataset
+
+
+def _strings(values: Iterable[Any]) -> list[str]:
+    return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
+
+
+def _neutral(layers: Layers, architecture: str, config: Any) -> dict[str, Any]:
+    """The tensors under neutral names; those of a layer that the architecture does not have under its own."""
+    layers = {_NAMES.get(name, name): variables for name, variables in layers.items()}
+    prefixes = {name.rpartition(".")[0] for name, _ in architecture_of(architecture).body()}
+    affine = [
+        name
+        for name, variables in layers.items()
+        if name not in prefixes and variables and len(variables[0].shape) == 2
+    ]
+    strangers = [name for name in affine if name not in _NAMES.values() and not is_head(f"{name}.weight")]
+    widths = tuple(int(layers[name][0].shape[1]) for name in strangers[:-1])
+    renamed = dict(zip(strangers, _HEADS.get(widths, ()), strict=False))
+    tensors = {}
+    for name, variables in layers.items():
+        if name == "bn0" and len(variables) == 3:  # Keras' own layer holds no scale that it does not use
+            variables = [_unused_scale(config, variables[0].shape), *variables]
+        for tensor, variable in zip(_TENSORS, variables, strict=False):
+            tensors[f"{renamed.get(name, name)}.{tensor}"] = variable
+    return tensors
+
+
+def _unused_scale(config: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """See `models.plain`."""
+    for layer in config["config"]["layers"] if config else ():
+        initializer = layer["config"].get("gamma_initializer")
+        if layer["config"]["name"] == "bn0" and initializer["class_name"] == "Constant":
+            return np.array(initializer["config"]["value"], dtype=np.float64)
+    return np.ones(shape)

@@ -1,0 +1,151 @@
+"""What a backend's process does with weights: train network A, fetch what is published, and go between the
+framework's own files and neutral ones."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import msgspec
+
+import backends
+from backends import architectures, weights
+from backends.base import Backend, BenchmarkError, ModelSpec, Session, UsageError, WeightsError
+from benchmarks.harness import initial
+from benchmarks.harness.cell import Emit, epochs, native_pipelines
+from benchmarks.harness.messages import (
+    PretrainDone,
+    PretrainJob,
+    PublishedJob,
+    ReadCheckpointJob,
+    Stage,
+    WeightsDone,
+    WriteCheckpointJob,
+)
+from benchmarks.harness.record import Training
+
+IMAGENET_CLASSES, IMAGENET_SIZE = 1000, 224
+VERIFIED_IMAGES = 8
+
+
+def pretrain(job: PretrainJob, emit: Emit) -> PretrainDone:
+    """Train network A on the source set and keep all of it, its own head included, as neutral weights."""
+    begin = time.perf_counter()
+    card = backends.resolve(str(job.recipe.backend))
+    emit(Stage(text=f"importing {card.title}"))
+    backend = backends.load(card)(
+        Session(
+            device=job.device, track=job.recipe.track, threads=job.threads, input_workers=job.input_workers
+        )
+    )
+    image_size = job.recipe.image_size
+    if image_size is None:
+        raise BenchmarkError(f"recipe {job.recipe.id}: pretraining needs its image_size written down")
+    backend.build(job.recipe.model(classes=len(job.data.classes), image_size=image_size))
+    backend.set_trainable(job.recipe.trainable)
+    backend.configure_optimizer(job.recipe.optimizer)
+    settings = Training(
+        epochs=job.recipe.epochs,
+        batch_size=job.recipe.batch_size,
+        image_size=image_size,
+        optimizer=job.recipe.optimizer,
+    )
+    accuracy = 0.0
+    pipelines = native_pipelines(backend, job.recipe, job.data, settings)
+    for result in epochs(backend, pipelines, job.data, settings, emit):
+        accuracy = result.row.test_accuracy
+    sha256 = weights.write(
+        Path(job.target),
+        backend.export_weights(),
+        weights.Origin(
+            architecture=job.recipe.architecture,
+            origin=f"{card.title} {backends.version(card)}, {job.recipe.id}, {job.data.name}"
+            f" {job.data.sha256[:12]}",
+            preprocess=job.recipe.input.normalization,
+            key=job.key,
+        ),
+    )
+    return PretrainDone(sha256=sha256, accuracy=accuracy, seconds=time.perf_counter() - begin)
+
+
+def fetch_published(job: PublishedJob) -> WeightsDone:
+    """Write a published checkpoint, its 1000-way head included, as neutral weights."""
+    spec = ModelSpec(
+        architecture=job.architecture,
+        classes=IMAGENET_CLASSES,
+        image_size=IMAGENET_SIZE,
+        head="fc6-fc7" if job.architecture == "vgg16" else "linear",
+        normalization=job.normalization,
+    )
+    backend = _backend(job.backend)
+    backend.build(spec)
+    name = backend.load_official(head=True)
+    return _exported(backend, spec, name, Path(job.target), published_by=job.backend)
+
+
+def read_checkpoint(job: ReadCheckpointJob) -> WeightsDone:
+    """Read a framework's own file."""
+    path = Path(job.path)
+    backend = _backend(job.backend)
+    spec = _inspected(backend, path, job.architecture)
+    normalization = job.normalization or architectures.architecture_of(spec.architecture).normalization
+    spec = msgspec.structs.replace(spec, normalization=normalization)
+    backend.build(spec)
+    backend.load_checkpoint(path)
+    return _exported(backend, spec, path.name, Path(job.target), published_by=job.backend)
+
+
+def write_checkpoint(job: WriteCheckpointJob) -> WeightsDone:
+    """Write a framework's own file. The network never ran before: what a forward overwrites is as it was
+    loaded."""
+    backend = _backend(job.backend)
+    backend.build(job.spec)
+    backend.load_weights(weights.read(Path(job.source)).tensors, head=True)
+    backend.save_checkpoint(Path(job.path))
+    return WeightsDone(name=Path(job.path).name, spec=job.spec, logits=_logits(backend, job.spec))
+
+
+# --- How ------------------------------------------------------------------------------------------
+
+
+def _backend(name: str) -> Backend:
+    return backends.load(backends.resolve(name))(Session(track="matched"))
+
+
+def _inspected(backend: Backend, path: Path, architecture: str | None) -> ModelSpec:
+    if architecture is not None:
+        if architecture not in backend.info.architectures:
+            known = ", ".join(backend.info.architectures)
+            raise UsageError(f"{backend.info.name} has no architecture '{architecture}'; it has: {known}")
+        return backend.inspect_checkpoint(path, architecture)
+    if not path.is_file():
+        raise WeightsError(f"weights {path}: no such file")
+    complaints = []
+    for name in backend.info.architectures:
+        try:
+            return backend.inspect_checkpoint(path, name)
+        except WeightsError as error:
+            complaints.append(f"not {name}: {error}")
+    raise WeightsError(f"weights {path}: {complaints[0]}; name its architecture with --arch")
+
+
+def _exported(
+    backend: Backend, spec: ModelSpec, name: str, target: Path, *, published_by: str
+) -> WeightsDone:
+    title = backends.resolve(published_by).title
+    weights.write(
+        target,
+        backend.export_weights(),
+        weights.Origin(
+            architecture=spec.architecture, origin=f"{title}: {name}", preprocess=spec.normalization
+        ),
+    )
+    return WeightsDone(name=name, spec=spec, logits=_logits(backend, spec))
+
+
+def _logits(backend: Backend, spec: ModelSpec) -> tuple[tuple[float, ...], ...]:
+    shape = (VERIFIED_IMAGES, spec.image_size, spec.image_size, 3)
+    images = initial.generator("verify").randint(0, 256, shape).astype("uint8")
+    labels = initial.generator("verify").randint(0, spec.classes, VERIFIED_IMAGES).astype("int64")
+    logits = backend.to_numpy(backend.logits(backend.to_host_batch(images, labels)))
+    return tuple(tuple(map(float, row)) for row in logits)

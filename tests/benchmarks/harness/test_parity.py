@@ -1,0 +1,163 @@
+"""The gate: every backend passes it with every architecture, and no sabotage does."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+import numpy as np
+import pytest
+
+import backends
+from backends import architectures
+from backends.base import Session, Trainable
+from benchmarks.harness import parity
+from tests.backends import sabotage
+
+INSTALLED = [card for card in backends.known().values() if backends.installed(card)]
+SESSION = Session(track="matched", threads=2)
+
+
+def named(value) -> str:
+    return value.name if hasattr(value, "name") else str(value)
+
+
+@pytest.mark.skipif(not INSTALLED, reason="no framework is installed in this environment")
+class TestGate:
+    @pytest.mark.parametrize("mode", parity.MODES)
+    @pytest.mark.parametrize("network", parity.NETWORKS, ids=named)
+    @pytest.mark.parametrize("card", INSTALLED, ids=named)
+    def test_every_architecture_passes(self, card, network, mode):
+        gate = parity.gate(backends.load(card), network, mode, SESSION)
+        print({kind: getattr(gate, f"{kind}_error") for kind in parity.TOLERANCES})
+        assert gate.passed and gate.failures == ()
+        assert gate.reference_sha256 == parity.read_golden(network).sha256
+
+    @pytest.mark.parametrize(
+        ("card", "fault"),
+        [(card, fault) for card in INSTALLED for fault in sabotage.sabotages_of(card.name)],
+        ids=named,
+    )
+    def test_every_sabotage_fails(self, card, fault):
+        sabotaged = sabotage.sabotages_of(card.name)[fault](backends.load(card))
+        gate = parity.gate(sabotaged, sabotage.NETWORK, "all", SESSION)
+        margins = {
+            kind: (getattr(gate, f"{kind}_error") or 0.0) / tolerance.error
+            for kind, tolerance in parity.TOLERANCES.items()
+        }
+        kind = max(margins, key=lambda kind: margins[kind])
+        print(
+            f"{card.name}, {fault}: {kind} is {margins[kind]:.1e} times what is allowed ({gate.worst[kind]})"
+        )
+        assert not gate.passed
+        assert gate.failures
+        assert margins[kind] > 10
+
+
+class TestGolden:
+    @pytest.mark.parametrize("network", parity.NETWORKS, ids=named)
+    def test_the_golden_files_hold_every_tensor_of_their_network(self, network):
+        golden = parity.read_golden(network)
+        shapes = architectures.shapes(network.spec)
+        parameters = {name for name in shapes if architectures.is_parameter(name)}
+        assert set(golden.of_kind("all", "gradient")) == parameters
+        assert set(golden.of_kind("frozen", "gradient")) == {"head.weight", "head.bias"}
+        stepped = golden.of_kind("all", "step")
+        assert set(stepped) == set(shapes) | {f"velocity of {name}" for name in parameters}
+        assert set(golden.of_kind("all", "block")) == set(architectures.blocks_of(network.spec))
+        for mode in parity.MODES:
+            losses = golden.of_kind(mode, "loss")["losses"][-parity.STEPS :]
+            assert (losses > 0.1).all() and (losses < 1000).all()  # neither learnt already nor lost
+
+    def test_every_architecture_has_one(self):
+        assert {network.architecture for network in parity.NETWORKS} == set(architectures.ARCHITECTURES)
+
+    @pytest.mark.parametrize("network", parity.NETWORKS, ids=named)
+    def test_training_moved_everything_that_trains(self, network):
+        """Or a step that does nothing would pass."""
+        golden, start = parity.read_golden(network), parity.test_weights(network)
+        for name, before in start.items():
+            if architectures.is_parameter(name):
+                after = golden.of_kind("all", "step")[name]
+                assert parity.error_of(before, after, least=1e-6) > 1e-6, name
+
+
+class TestSummary:
+    def test_a_tensor_is_equal_to_its_own_summary(self):
+        tensor = np.random.RandomState(0).standard_normal((3, 5, 7))
+        assert parity.error_of(tensor, parity.summary(tensor), least=0) == 0
+
+    @pytest.mark.parametrize("size", [1, 5, 1000, 100_003])
+    def test_no_value_changes_unseen(self, size):
+        tensor = np.random.RandomState(0).standard_normal(size)
+        expected = parity.summary(tensor)
+        for place in (0, size // 2, size - 1):
+            changed = tensor.copy()
+            changed[place] += 1
+            assert parity.error_of(changed, expected, least=0) > 1e-4
+
+    def test_errors_are_relative(self):
+        tensor = np.array([4.0, -8.0])
+        off = tensor + np.array([0.0, 0.008])
+        assert parity.error_of(off, parity.summary(tensor), least=0) == pytest.approx(1e-3, rel=0.2)
+        scaled = parity.error_of(off * 1e-12, parity.summary(tensor * 1e-12), least=0)
+        assert scaled == pytest.approx(1e-3, rel=0.2)
+
+    def test_what_should_be_nothing_is_compared_on_its_kind_s_scale(self):
+        noise, other = np.array([1e-17, -1e-17]), np.array([1e-17, 1e-17])
+        assert parity.error_of(other, parity.summary(noise), least=1.0) < 1e-16
+        assert parity.error_of(other, parity.summary(noise), least=0) > 0.1
+
+    @pytest.mark.parametrize("tensor", [np.zeros(3), np.array([1.0, math.nan]), np.array([math.inf, 0.0])])
+    def test_another_size_or_no_number_is_infinitely_wrong(self, tensor):
+        assert parity.error_of(tensor, parity.summary(np.zeros(2)), least=1.0) == math.inf
+
+    def test_missing_and_unexpected_tensors_fail(self):
+        tensors, metadata = parity.summarize(
+            {
+                mode: parity.Observation(tensors={"logit": {"logits": np.ones(3)}}, settings=SETTINGS)
+                for mode in parity.MODES
+            }
+        )
+        assert "settings" in metadata
+        golden = parity.Golden(summaries=tensors, settings={}, sha256="")
+        for found in ({}, {"logits": np.ones(3), "more": np.ones(1)}):
+            observed = parity.Observation(tensors={"logit": found}, settings={})
+            error, name = golden.worst(observed, "all", "logit")
+            assert error == math.inf
+            assert "missing" in name or "not expected" in name
+
+    def test_settings_that_differ_are_named(self):
+        golden = parity.Golden(
+            summaries={}, settings={"all": dict.fromkeys(parity.COMPARED_SETTINGS, 1)}, sha256=""
+        )
+        different = msgspec.convert({**SETTINGS, "loss": 2}, dict)
+        assert golden.differences(different, "all") == ["loss is 2 instead of 1"]
+
+
+SETTINGS = {
+    "batch_norm": dict.fromkeys(
+        ("layers", "on_stored_statistics", "epsilon", "running_keeps", "running_variance"), 1
+    ),
+    "optimizer": dict.fromkeys(
+        ("learning_rates", "momentum", "nesterov", "weight_decay", "decay_form", "schedule"), 1
+    ),
+    "loss": 1,
+    "trained_parameters": 1,
+    "parameters": 1,
+}
+
+
+def test_a_recipe_s_gate_is_that_of_what_it_trains():
+    assert parity.mode_of(Trainable(first="head", batch_norm="stored")) == "frozen"
+    assert parity.mode_of(Trainable()) == "all"
+    assert parity.mode_of(Trainable(first="layer4")) == "all"
+
+
+def test_inputs_are_the_same_everywhere():
+    """Under NumPy 1 and 2: figures that were written down once."""
+    images, labels = parity.test_batches(parity.Network("resnet18"))
+    assert images.dtype == np.uint8 and labels.dtype == np.int64
+    assert (int(images.sum()), labels[0].tolist()) == (62706774, [3, 3, 1, 1, 0, 0, 0, 1])
+    weights = parity.test_weights(parity.Network("resnet18"))
+    assert float(weights["conv1.weight"][0, 0, 0, 0]) == -0.03546108305454254
