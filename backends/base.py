@@ -46,9 +46,11 @@ class NumericalError(BenchmarkError):
 
 
 def one_line(error: BaseException) -> str:
-    """Somebody else's error, shortened to its first line."""
+    """Somebody else's error, shortened to its first line; to its last, where the others trace how it came about."""
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    if not lines:
+        return type(error).__name__
+    return lines[-1] if lines[0].startswith("Traceback") else lines[0]
 
 
 # --- Values that cross the contract ---------------------------------------------------------------

@@ -87,8 +87,7 @@ class FrameworkBackend(Backend):
     def load_weights(self, tensors: Mapping[str, np.ndarray], *, head: bool) -> None:
         shapes = {name: tensor.shape for name, tensor in self._tensors.items()}
         for name, value in weights.select(tensors, shapes, head=head).items():
-            # An NDArray: a NumPy one cannot be written over what oneDNN keeps in a layout of its own.
-            self._tensors[name].set_data(mx.nd.array(value, dtype=self.session.precision))
+            models.assign(self._tensors[name], value)
 
     def export_weights(self) -> dict[str, np.ndarray]:
         return {name: self.to_numpy(tensor.data()) for name, tensor in self._tensors.items()}
@@ -202,7 +201,8 @@ class FrameworkBackend(Backend):
         # MXNet's buffer is `u = -lr * v`, with the rate of the last step.
         optimizer, buffers = self._trainer.optimizer, self._trainer._updaters[0].states
         return {
-            name: -self.to_numpy(buffers[index]) / _as_kernels_take_it(optimizer.learning_rate * tensor.lr_mult)
+            name: -self.to_numpy(buffers[index])
+            / _as_kernels_take_it(optimizer.learning_rate * tensor.lr_mult)
             for index, (name, tensor) in enumerate(self._learning.items())
             if buffers.get(index) is not None
         }
@@ -302,9 +302,9 @@ class FrameworkBackend(Backend):
     def _matched_statistics(self, images: int) -> Iterator[None]:
         """Make what moves running statistics move them as the matched track has it.
 
-        MXNet does `r = k * r + (1 - k) * b` with the biased variance of the batch and with k rounded to float32.
-        With `r` multiplied by one factor before and by another after that, the result has the exact k, and the
-        unbiased variance; one value has none, and is taken as it is.
+        MXNet does `r = k * r + (1 - k) * b` with the biased variance of the batch, and with k rounded to
+        float32. With `r` multiplied by one factor before and by another after that, the result has the exact
+        k and the unbiased variance; of one value there is none, and the biased one stays.
         """
         moving = []
         for norm, area in self._corrected:

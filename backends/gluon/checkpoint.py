@@ -2,8 +2,8 @@
 
 `.params` files come with two kinds of names. `save_parameters` writes a tensor's place in the network
 (`features.1.gamma`); `export` and the older `save_params` write the layer's own name
-(`aux:resnetv20_batchnorm0_running_mean`). They are read here in Python: MXNet's own reader takes damaged sizes at
-their word.
+(`aux:resnetv20_batchnorm0_running_mean`). They are read here in Python: MXNet's own reader takes damaged
+sizes at their word.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ from backends.gluon import INFO, models
 
 
 def fetch_official(architecture: str) -> Path:
-    """gluoncv's own ImageNet checkpoint, from `$MXNET_HOME/models` or fetched there by gluoncv's loader, which
-    verifies its SHA-1 every time. A failure leaves nothing behind.
+    """gluoncv's own ImageNet checkpoint, from `$MXNET_HOME/models` or fetched there by gluoncv's loader,
+    which verifies its SHA-1 every time. A failure leaves nothing behind.
 
     Raises:
         WeightsError: there is none, it cannot be fetched, or its hash is wrong.
@@ -78,8 +78,8 @@ def fetch_official(architecture: str) -> Path:
 
 
 def inspect(path: Path, architecture: str) -> ModelSpec:
-    """What to build for a `.params` file; see `Backend.inspect_checkpoint`. Where the head does not tell the image
-    size it is that of the published networks.
+    """What to build for a `.params` file; see `Backend.inspect_checkpoint`. Where the head does not tell the
+    image size it is that of the published networks.
 
     Raises:
         UsageError: no such architecture here.
@@ -94,8 +94,8 @@ def inspect(path: Path, architecture: str) -> ModelSpec:
 
 
 def load(network: HybridBlock, spec: ModelSpec, path: Path, *, head: bool = True) -> None:
-    """Copy a `.params` file into a network of this specification, the head's tensors too if `head`. Not one tensor
-    changes when any is wrong.
+    """Copy a `.params` file into a network of this specification, the head's tensors too if `head`. Not one
+    tensor changes when any is wrong.
 
     Raises:
         WeightsError: as `inspect`; or the network has another head or class count, or a tensor is not finite.
@@ -108,7 +108,7 @@ def load(network: HybridBlock, spec: ModelSpec, path: Path, *, head: bool = True
             raise WeightsError(f"{path}: tensor '{own}' holds NaN or infinity; the file cannot be used")
     live = models.neutral_tensors(network, spec)
     for name, value in selected.items():
-        live[name].set_data(value)
+        models.assign(live[name], value)
 
 
 def save(network: HybridBlock, path: Path) -> None:
@@ -128,10 +128,11 @@ def save(network: HybridBlock, path: Path) -> None:
         _read(partial)  # MXNet does not notice that a disk is full
         partial.replace(path)
     except (OSError, mx.MXNetError, WeightsError) as error:
-        values = sum(parameter.data().size for parameter in network.collect_params().values())
+        arrays = [parameter.data() for parameter in network.collect_params().values()]
+        size = sum(array.size * np.dtype(array.dtype).itemsize for array in arrays)
         raise WeightsError(
             f"{path}: cannot be written ({one_line(error)}); name a folder that can be written to, with"
-            f" {values * 8 // 2**20 + 1} MB to spare"
+            f" {size // 2**20 + 1} MB to spare"
         ) from error
     finally:
         with contextlib.suppress(OSError):
@@ -247,7 +248,8 @@ _MOST_AXES = 8  # more than any layer's kernel has
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a file: by their place in the network, or by their layer's name without the network's."""
+    """The tensors of a file: by their place in the network, or by their layer's name without the
+    network's."""
     try:
         data = path.read_bytes()
     except OSError as error:

@@ -60,8 +60,8 @@ ARCHITECTURES: Mapping[str, Callable[[ModelSpec], HybridBlock]] = {
 
 
 def build(spec: ModelSpec, context: Any, *, dropout: bool) -> HybridBlock:
-    """The network with a new head on an MXNet context, initialised from MXNet's current generator; float32. With
-    `dropout` it keeps what gluoncv's own has (VGG16: after fc6 and fc7).
+    """The network with a new head on an MXNet context, initialised from MXNet's current generator; float32.
+    With `dropout` it keeps what gluoncv's own has (VGG16: after fc6 and fc7).
 
     Raises:
         UsageError: no such architecture here, or not with that head.
@@ -99,8 +99,8 @@ def _batch_norm(*, scale: bool = True, **keywords: Any) -> nn.BatchNorm:
 
 
 class _UnscaledBatchNorm(nn.BatchNorm):
-    """A batch norm without a scale, which leaves the stored one as it was loaded: MXNet's own writes ones over it
-    in its first forward."""
+    """A batch norm without a scale, which leaves the stored one as it was loaded: MXNet's own writes ones
+    over it in its first forward."""
 
     def hybrid_forward(self, F: Any, x: Any, gamma: Any, *others: Any, **more: Any) -> Any:
         return super().hybrid_forward(F, x, F.ones_like(gamma), *others, **more)
@@ -130,8 +130,8 @@ _INITIALIZERS: Mapping[str, Any] = {
 def split(
     network: HybridBlock, spec: ModelSpec, trained: tuple[str, ...]
 ) -> tuple[HybridBlock | None, HybridBlock]:
-    """The layers below the first with a neutral name that begins with one of `trained` (None if there are none),
-    and those from there to the logits. Both share the network's own blocks and are hybridised anew."""
+    """The layers below the first with a neutral name that begins with one of `trained` (None if there are
+    none), and those from there to the logits. Both share the network's own blocks and are hybridised anew."""
     layers = list(network.features)
     named = enumerate(_layer_names(network, spec))
     first = next((i for i, names in named if any(name.startswith(trained) for name in names)), len(layers))
@@ -180,13 +180,19 @@ def leading_batch_norm(network: HybridBlock) -> nn.BatchNorm | None:
 
 
 # --- Neutral names --------------------------------------------------------------------------------
-# Gluon's layouts are the neutral ones. Its networks register their layers in the order in which an image passes
-# them, and so does `architectures.shapes`: the n-th tensor of the one is the n-th of the other.
+# Gluon's layouts are the neutral ones. Its networks register their layers in the order in which an image
+# passes them, and so does `architectures.shapes`: the n-th tensor of the one is the n-th of the other.
 
 
 def own_names(network: HybridBlock, spec: ModelSpec) -> dict[str, str]:
     """What `save_parameters` calls each tensor, by neutral name: `features.1.gamma`, `output.weight`."""
     return dict(zip(shapes(spec), network._collect_params_with_prefix(), strict=True))
+
+
+def assign(parameter: Parameter, value: Any) -> None:
+    """Give a parameter the values of a NumPy array, in the parameter's precision."""
+    # As an NDArray: a NumPy array cannot be written over what oneDNN keeps in a layout of its own.
+    parameter.set_data(mx.nd.array(value, dtype=parameter.dtype))
 
 
 def neutral_tensors(network: HybridBlock, spec: ModelSpec) -> dict[str, Parameter]:

@@ -17,6 +17,7 @@ import math
 import os
 import socket
 import tempfile
+import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -125,7 +126,7 @@ def load(network: models.Network, spec: ModelSpec, path: Path, *, head: bool = T
     """
     layouts = {name: layout for name, layout in models.layouts(spec).items() if head or not is_head(name)}
     with _opened(path, spec.architecture) as tensors:
-        _require(path, tensors, layouts)
+        _require(path, tensors, layouts, spec)
         values = {name: np.asarray(tensors[name][()]) for name in layouts}
     for name, value in values.items():
         if value.dtype.kind != "f" or not np.isfinite(value).all():
@@ -182,12 +183,15 @@ def _download_manners() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_advice() -> Iterator[None]:
-    """Without Keras' warning that .h5 is considered legacy: it was asked for."""
+    """Without Keras' warning that .h5 is considered legacy, which was asked for, and NumPy's about how Keras
+    converts each of its variables."""
     logger = logging.getLogger("absl")
     before = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
+            yield
     finally:
         logger.setLevel(before)
 
@@ -223,7 +227,7 @@ def _spec(path: Path, tensors: Tensors, architecture: str) -> ModelSpec:
     if flattens(spec):
         edge = math.isqrt(_axis(tensors, first, 0) // declared.features)
         spec = msgspec.structs.replace(spec, image_size=edge * declared.stride)
-    _require(path, tensors, models.layouts(spec))
+    _require(path, tensors, models.layouts(spec), spec)
     return spec
 
 
@@ -233,19 +237,19 @@ def _axis(tensors: Tensors, name: str, axis: int) -> int:
     return int(shape[axis]) if len(shape) == 2 else 1
 
 
-def _require(path: Path, tensors: Tensors, layouts: Mapping[str, models.Layout]) -> None:
+def _require(path: Path, tensors: Tensors, layouts: Mapping[str, models.Layout], spec: ModelSpec) -> None:
     """Raise WeightsError at the first tensor that is missing or of another shape."""
     for name, layout in layouts.items():
         if name not in tensors:
             found = ", ".join(list(tensors)[:3]) or "nothing"
             raise WeightsError(
-                f"{path}: no tensor '{name}' (it begins with {found}); give a file of that"
-                " architecture, saved with its head"
+                f"{path}: no tensor '{name}' (the file begins with {found}); give one of {spec.architecture},"
+                " saved with its head"
             )
         if tuple(tensors[name].shape) != layout.shape:
             raise WeightsError(
-                f"{path}: tensor '{name}' has shape {tuple(tensors[name].shape)} where the network"
-                f" has {layout.shape}; give a file of that architecture, head, image size and class count"
+                f"{path}: tensor '{name}' has shape {tuple(tensors[name].shape)} where {spec.architecture} has"
+                f" {layout.shape}; give a file of the same architecture, head, image size and classes"
             )
 
 
@@ -403,5 +407,5 @@ def _unused_scale(config: Any, shape: tuple[int, ...]) -> np.ndarray:
     for layer in config["config"]["layers"] if config else ():
         initializer = layer["config"].get("gamma_initializer")
         if layer["config"]["name"] == "bn0" and initializer["class_name"] == "Constant":
-            return np.array(initializer["config"]["value"], dtype=np.float64)
+            return np.broadcast_to(np.array(initializer["config"]["value"], np.float64), shape)
     return np.ones(shape)

@@ -25,7 +25,7 @@ from benchmarks.harness.messages import (
 from benchmarks.harness.record import Training
 
 IMAGENET_CLASSES, IMAGENET_SIZE = 1000, 224
-VERIFIED_IMAGES = 8
+VERIFIED_IMAGES = 4
 
 
 def pretrain(job: PretrainJob, emit: Emit) -> PretrainDone:
@@ -80,7 +80,8 @@ def fetch_published(job: PublishedJob) -> WeightsDone:
     backend = _backend(job.backend)
     backend.build(spec)
     name = backend.load_official(head=True)
-    return _exported(backend, spec, name, Path(job.target), published_by=job.backend)
+    _export(backend, spec, name, Path(job.target))
+    return WeightsDone(name=name, spec=spec)
 
 
 def read_checkpoint(job: ReadCheckpointJob) -> WeightsDone:
@@ -92,7 +93,8 @@ def read_checkpoint(job: ReadCheckpointJob) -> WeightsDone:
     spec = msgspec.structs.replace(spec, normalization=normalization)
     backend.build(spec)
     backend.load_checkpoint(path)
-    return _exported(backend, spec, path.name, Path(job.target), published_by=job.backend)
+    _export(backend, spec, path.name, Path(job.target))
+    return WeightsDone(name=path.name, spec=spec, logits=_logits(backend, spec) if job.infer else ())
 
 
 def write_checkpoint(job: WriteCheckpointJob) -> WeightsDone:
@@ -102,7 +104,8 @@ def write_checkpoint(job: WriteCheckpointJob) -> WeightsDone:
     backend.build(job.spec)
     backend.load_weights(weights.read(Path(job.source)).tensors, head=True)
     backend.save_checkpoint(Path(job.path))
-    return WeightsDone(name=Path(job.path).name, spec=job.spec, logits=_logits(backend, job.spec))
+    logits = _logits(backend, job.spec) if job.infer else ()
+    return WeightsDone(name=Path(job.path).name, spec=job.spec, logits=logits)
 
 
 # --- How ------------------------------------------------------------------------------------------
@@ -129,18 +132,13 @@ def _inspected(backend: Backend, path: Path, architecture: str | None) -> ModelS
     raise WeightsError(f"weights {path}: {complaints[0]}; name its architecture with --arch")
 
 
-def _exported(
-    backend: Backend, spec: ModelSpec, name: str, target: Path, *, published_by: str
-) -> WeightsDone:
-    title = backends.resolve(published_by).title
-    weights.write(
-        target,
-        backend.export_weights(),
-        weights.Origin(
-            architecture=spec.architecture, origin=f"{title}: {name}", preprocess=spec.normalization
-        ),
+def _export(backend: Backend, spec: ModelSpec, name: str, target: Path) -> None:
+    origin = weights.Origin(
+        architecture=spec.architecture,
+        origin=f"{backend.info.title}: {name}",
+        preprocess=spec.normalization,
     )
-    return WeightsDone(name=name, spec=spec, logits=_logits(backend, spec))
+    weights.write(target, backend.export_weights(), origin)
 
 
 def _logits(backend: Backend, spec: ModelSpec) -> tuple[tuple[float, ...], ...]:

@@ -70,7 +70,7 @@ def convert(
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".convert-") as folder:
         neutral, written = Path(folder, f"source{NEUTRAL}"), Path(folder, f"target{target.suffix}")
         say(f"reading {source}")
-        read = read_any(source, neutral, architecture=architecture, normalization=normalization)
+        read = read_any(source, neutral, architecture=architecture, normalization=normalization, infer=verify)
         checkpoint = weights.read(neutral)
         answers = read.logits
         say(f"writing {target}")
@@ -78,7 +78,7 @@ def convert(
             shutil.copyfile(neutral, written)
         else:
             job = WriteCheckpointJob(
-                backend=writer.name, source=str(neutral), spec=read.spec, path=str(written)
+                backend=writer.name, source=str(neutral), spec=read.spec, path=str(written), infer=verify
             )
             wrote = runner.weights(job, log=Path(folder, "write.log"))
             answers = answers or wrote.logits  # nobody ran a neutral source: what was loaded stands for it
@@ -86,7 +86,13 @@ def convert(
         if verify:
             say("verifying")
             again = Path(folder, f"again{NEUTRAL}")
-            back = read_any(written, again, architecture=read.spec.architecture, normalization=normalization)
+            back = read_any(
+                written,
+                again,
+                architecture=read.spec.architecture,
+                normalization=read.spec.normalization,
+                infer=True,
+            )
             require_same(checkpoint.tensors, weights.read(again).tensors, target)
             error = _logit_error(answers, back.logits, target)
         os.replace(written, target)
@@ -117,10 +123,15 @@ def backend_of(path: Path) -> BackendInfo | None:
 
 
 def read_any(
-    path: Path, target: Path, *, architecture: str | None = None, normalization: Normalization | None = None
+    path: Path,
+    target: Path,
+    *,
+    architecture: str | None = None,
+    normalization: Normalization | None = None,
+    infer: bool = False,
 ) -> WeightsDone:
-    """Bring a file of any format to `target` as neutral weights. Logits are empty for a file that is neutral
-    already: no framework is asked.
+    """Bring a file of any format to `target` as neutral weights, and run its network if `infer`; of a file that
+    is neutral already no framework is asked.
 
     Raises:
         WeightsError: it is missing, damaged, or of another architecture; names the first wrong tensor.
@@ -139,6 +150,7 @@ def read_any(
         architecture=architecture,
         normalization=normalization,
         target=str(target),
+        infer=infer,
     )
     return runner.weights(job, log=target.with_suffix(".log"))
 

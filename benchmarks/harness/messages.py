@@ -106,6 +106,8 @@ class ReadCheckpointJob(msgspec.Struct, frozen=True, kw_only=True, tag="read-che
     normalization: Normalization | None
     """What the weights expect of their inputs; None: what is usual for the architecture."""
     target: str
+    infer: bool
+    """Whether to run the network."""
 
 
 class WriteCheckpointJob(msgspec.Struct, frozen=True, kw_only=True, tag="write-checkpoint"):
@@ -115,6 +117,7 @@ class WriteCheckpointJob(msgspec.Struct, frozen=True, kw_only=True, tag="write-c
     source: str
     spec: ModelSpec
     path: str
+    infer: bool
 
 
 class ProbeJob(msgspec.Struct, frozen=True, kw_only=True, tag="probe"):
@@ -178,8 +181,8 @@ class WeightsDone(msgspec.Struct, frozen=True, kw_only=True, tag="weights-done")
     name: str
     """Of the checkpoint read."""
     spec: ModelSpec
-    logits: tuple[tuple[float, ...], ...]
-    """(N, K), in inference mode."""
+    logits: tuple[tuple[float, ...], ...] = ()
+    """(N, K), in inference mode; empty if the network was not run."""
 
 
 class ProbeDone(msgspec.Struct, frozen=True, kw_only=True, tag="probe-done"):
