@@ -46,7 +46,8 @@ class NumericalError(BenchmarkError):
 
 
 def one_line(error: BaseException) -> str:
-    """Somebody else's error, shortened to its first line; to its last, where the others trace how it came about."""
+    """Somebody else's error, shortened to its first line; to its last, where the others trace how it came
+    about."""
     lines = str(error).strip().splitlines()
     if not lines:
         return type(error).__name__
@@ -289,8 +290,8 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def load_official(self, *, head: bool = False) -> str:
-        """Load the framework's own published ImageNet checkpoint into all but the head; returns `<file>
-        <hash>`.
+        """Load the framework's own published ImageNet checkpoint into all but the head; returns its file
+        name, with the hash where the name holds none.
 
         The framework's own loader fetches and verifies it. With `head`, and a network of 1000 classes with
         the published head (`linear`; VGG16 `fc6-fc7`), into the head too.
@@ -404,7 +405,8 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def velocities(self) -> dict[str, np.ndarray]:
-        """The optimiser's momentum buffers `v`, as `Optimizer` defines them, under neutral names."""
+        """The optimiser's momentum buffers `v`, as `Optimizer` defines them, under neutral names; none
+        before the first step, nor without momentum."""
 
     @abc.abstractmethod
     def to_numpy(self, array: Any) -> np.ndarray:

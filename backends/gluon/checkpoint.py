@@ -125,9 +125,9 @@ def save(network: HybridBlock, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         network.save_parameters(str(partial))
-        _read(partial)  # MXNet does not notice that a disk is full
+        _parse(partial.read_bytes())  # MXNet does not notice when it is the last bytes that find no room
         partial.replace(path)
-    except (OSError, mx.MXNetError, WeightsError) as error:
+    except (OSError, mx.MXNetError, ValueError) as error:
         arrays = [parameter.data() for parameter in network.collect_params().values()]
         size = sum(array.size * np.dtype(array.dtype).itemsize for array in arrays)
         raise WeightsError(
@@ -261,7 +261,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             names = _bare_names(names)
         if len(set(names)) != len(arrays):
             raise ValueError(f"{len(set(names))} names for {len(arrays)} tensors")
-    except (ValueError, struct.error) as error:
+    except ValueError as error:
         raise WeightsError(
             f"{path}: not a whole .params file ({one_line(error)}); fetch it again, or write it with"
             " `network.save_parameters`"

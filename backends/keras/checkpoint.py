@@ -248,8 +248,9 @@ def _require(path: Path, tensors: Tensors, layouts: Mapping[str, models.Layout],
             )
         if tuple(tensors[name].shape) != layout.shape:
             raise WeightsError(
-                f"{path}: tensor '{name}' has shape {tuple(tensors[name].shape)} where {spec.architecture} has"
-                f" {layout.shape}; give a file of the same architecture, head, image size and classes"
+                f"{path}: tensor '{name}' has shape {tuple(tensors[name].shape)} where"
+                f" {spec.architecture} has {layout.shape}; give a file of the same architecture, head, image"
+                " size and classes"
             )
 
 

@@ -32,15 +32,18 @@ def make(optimizer: Optimizer, track: Track, variables: Sequence[Any]) -> Any:
 
 
 def velocities(optimizer: Any) -> list[np.ndarray]:
-    """The contract's velocity of every variable, in their order; nothing without momentum."""
+    """The contract's velocity of every variable, in their order; none before a step, nor without momentum."""
+    steps = int(optimizer.iterations)
+    if not steps or not optimizer.momentums:
+        return []
     buffers = [buffer.numpy() for buffer in optimizer.momentums]
     if isinstance(optimizer, MatchedSGD):
         return buffers
-    rate, step = optimizer.get_config()["learning_rate"], int(optimizer.iterations)
+    rate = optimizer.get_config()["learning_rate"]
     if isinstance(rate, dict):  # the rate that the last step put into them
-        rate = float(keras.optimizers.schedules.deserialize(rate)(max(step - 1, 0)))
+        rate = float(keras.optimizers.schedules.deserialize(rate)(steps - 1))
     multipliers = getattr(optimizer, "multipliers", [1.0] * len(buffers))
-    return [-buffer / (rate * multiplier) for buffer, multiplier in zip(buffers, multipliers, strict=True)]
+    return [-buffer / (rate * own) for buffer, own in zip(buffers, multipliers, strict=True)]
 
 
 def title(optimizer: Any) -> str:

@@ -130,8 +130,8 @@ def read_any(
     normalization: Normalization | None = None,
     infer: bool = False,
 ) -> WeightsDone:
-    """Bring a file of any format to `target` as neutral weights, and run its network if `infer`; of a file that
-    is neutral already no framework is asked.
+    """Bring a file of any format to `target` as neutral weights, and run its network if `infer`; of a file
+    that is neutral already no framework is asked.
 
     Raises:
         WeightsError: it is missing, damaged, or of another architecture; names the first wrong tensor.

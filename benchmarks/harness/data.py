@@ -241,29 +241,30 @@ def _verify_once(data: DataSet, progress: Progress) -> None:
     if seen.exists():
         return
     paths = [Path(split.root, file) for split in (data.train, data.test) for file in split.files]
-    with ThreadPoolExecutor() as pool:
-        for done, _ in enumerate(pool.map(verify_image, paths), start=1):
+    with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
+        warnings.simplefilter(
+            "ignore"
+        )  # Pillow's, of large images and odd metadata; the size is checked here
+        for done, _ in enumerate(pool.map(read_image, paths), start=1):
             progress(f"checking the {data.name} images", done, len(paths))
     write_whole(seen, f"{len(paths)} images decoded\n".encode())
 
 
-def verify_image(path: Path) -> None:
-    """Decode an image.
+def read_image(path: Path) -> Image.Image:
+    """A decoded image.
 
     Raises:
         DataError: it cannot be decoded, or is too large to be a photograph.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # Pillow warns of large images and odd metadata; the size is checked here
-            with Image.open(path) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise DataError(
-                        f"image {path}: {image.width} x {image.height} pixels are too many; shrink it"
-                    )
-                image.load()
+        with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise DataError(
+                    f"image {path}: {image.width} x {image.height} pixels are too many; shrink it"
+                )
+            image.load()  # after which its file may be closed
+            decoded: Image.Image = image
+            return decoded
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(
             f"image {path}: cannot be decoded ({one_line(error)}); replace or remove it"

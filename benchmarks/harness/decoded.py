@@ -26,7 +26,7 @@ from PIL import Image
 from backends.base import DataError, ImageList, one_line
 from benchmarks.harness.augment import resized
 from benchmarks.harness.cache import cache_folder, whole_folder
-from benchmarks.harness.data import MAX_PIXELS, DataSet, Progress, no_progress
+from benchmarks.harness.data import DataSet, Progress, no_progress, read_image
 
 VERSION = 1
 """Of the pixels and of how they are kept; another one leaves what older code has decoded alone."""
@@ -178,17 +178,7 @@ def decode(path: Path) -> np.ndarray:
     Raises:
         DataError: it cannot be decoded, or is too large to be a photograph.
     """
-    try:
-        with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise DataError(
-                    f"image {path}: {image.width} x {image.height} pixels are too many; shrink it"
-                )
-            return np.asarray(_reduced(image.convert("RGB")))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(
-            f"image {path}: cannot be decoded ({one_line(error)}); replace or remove it"
-        ) from error
+    return np.asarray(_reduced(read_image(path).convert("RGB")))
 
 
 def _reduced(image: Image.Image) -> Image.Image:

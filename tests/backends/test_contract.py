@@ -518,7 +518,7 @@ class TestMatched:
         backend.set_trainable(Trainable(batch_norm="stored"))
         backend.configure_optimizer(Optimizer(learning_rate=RATE))
         batch, tensors = backend.to_host_batch(images, labels), backend.export_weights()
-        random, step = np.random.RandomState(4), 2**-20
+        random, step = np.random.RandomState(4), 2**-30
         direction = {
             name: random.standard_normal(tensor.shape)
             for name, tensor in tensors.items()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import resource
+import signal
 import socket
+import struct
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -22,24 +25,28 @@ from backends.base import (
     ModelSpec,
     Optimizer,
     Session,
+    StepDecay,
     Trainable,
     Transform,
     UsageError,
     WeightsError,
+    schedule_factor,
 )
 
 GLUON = backends.resolve("gluon")
 mx = pytest.importorskip("mxnet", reason="MXNet is not installed in this environment")
 FrameworkBackend = backends.load(GLUON)
+SameConv2D = pytest.importorskip("backends.gluon.efficientnet_lite0").SameConv2D
+model_zoo = pytest.importorskip("gluoncv.model_zoo")
 model_store = pytest.importorskip("gluoncv.model_zoo.model_store")
 
 SIZE = 32  # pixels
-SHA1 = "a81db45fd7b7a2d12ab97cd88ef0a5ac48b8f657"  # of the official resnet18_v2
+ARCHITECTURE = "resnet18_v2"
 
 
-def make(*, classes: int = 3, seed: int = 0):
-    backend = FrameworkBackend(Session(seed=seed, threads=2))
-    backend.build(ModelSpec(architecture="resnet18_v2", classes=classes, image_size=SIZE))
+def make(*, seed: int = 0, track: str = "native", precision: str = "float32", **spec):
+    backend = FrameworkBackend(Session(seed=seed, threads=2, track=track, precision=precision))
+    backend.build(ModelSpec(**{"architecture": ARCHITECTURE, "classes": 3, "image_size": SIZE, **spec}))
     return backend
 
 
@@ -50,11 +57,6 @@ def batch():
 
 
 class TestNetwork:
-    def test_the_imagenet_network_has_the_published_number_of_parameters(self):
-        backend = make(classes=1000)
-        backend.configure_optimizer(Optimizer(learning_rate=0.1))
-        assert backend.settings()["parameters"] == 11_687_848
-
     def test_the_scale_that_a_forward_overwrites_is_exported_as_loaded(self, batch):
         backend = make()
         loaded = {
@@ -72,9 +74,37 @@ class TestNetwork:
     def test_threads_are_those_of_the_worker_that_computes(self):
         for threads in (1, 2):
             backend = FrameworkBackend(Session(threads=threads))
-            backend.build(ModelSpec(architecture="resnet18_v2", classes=2, image_size=SIZE))
+            backend.build(ModelSpec(architecture=ARCHITECTURE, classes=2, image_size=SIZE))
             backend.configure_optimizer(Optimizer(learning_rate=0.1))
             assert backend.settings()["threads"] == threads
+
+    @pytest.mark.parametrize("size", [4, 5, 6, 7, 9])
+    @pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (5, 1), (5, 2)])
+    def test_same_padding_is_tensorflow_s(self, kernel, stride, size):
+        """As a convolution of an image that has its rows of zeros already, the odd one below."""
+        layer = SameConv2D(2, 4, kernel=kernel, stride=stride, before=size, groups=2)
+        layer.initialize(mx.init.Normal(1))
+        images = mx.nd.random.normal(shape=(1, 2, size, size))
+        outputs = -(-size // stride)
+        zeros = max((outputs - 1) * stride + kernel - size, 0)
+        above, below = zeros // 2, zeros - zeros // 2
+        padded = np.pad(images.asnumpy(), ((0, 0), (0, 0), (above, below), (above, below)))
+        expected = mx.nd.Convolution(
+            mx.nd.array(padded),
+            layer.weight.data(),
+            kernel=(kernel, kernel),
+            stride=(stride, stride),
+            num_filter=4,
+            num_group=2,
+            no_bias=True,
+        )
+        assert layer(images).shape == (1, 4, outputs, outputs) and layer.size == outputs
+        assert layer(images).asnumpy() == pytest.approx(expected.asnumpy(), abs=1e-5)
+
+    def test_batch_norms_know_the_pixels_of_their_input(self):
+        backend = make(track="matched", architecture="efficientnet_lite0", image_size=75)
+        sides = [int(area**0.5) for area in backend._areas.values()]
+        assert sides == [38] * 4 + [19] * 6 + [10] * 6 + [5] * 18 + [3] * 15
 
 
 class TestTraining:
@@ -84,7 +114,7 @@ class TestTraining:
         recorded = {}
         for first in ("all", "head"):
             backend.set_trainable(Trainable(first=first))
-            _, loss, _ = backend._forward_loss(images)
+            _, loss = backend._forward_loss(*images)
             recorded[first] = mx.autograd.get_symbol(loss)
         assert len(recorded["all"].list_arguments()) > 40  # every convolution and batch norm is in the graph
         assert len(recorded["head"].list_arguments()) == 4  # codes, labels, the head's weight and bias
@@ -128,12 +158,23 @@ class TestTraining:
         variance = 0.9 + 0.1 * images.var(axis=(0, 1, 2), dtype=np.float64)  # biased, as MXNet's on the CPU
         assert moved["bn0.running_var"] == pytest.approx(variance, rel=1e-5)
 
-    def test_momentum_under_a_schedule_keeps_the_rate_outside_the_velocity(self, batch):
+    def test_one_value_to_a_channel_has_no_variance_to_correct(self):
+        """At 32 pixels the last stage has one for each image."""
+        backend = make(track="matched", architecture="resnet18")
+        backend.configure_optimizer(Optimizer(learning_rate=0.01))
+        before = backend.export_weights()["layer4.1.bn2.running_var"]
+        image = np.random.RandomState(0).randint(0, 256, (1, SIZE, SIZE, 3), dtype=np.uint8)
+        backend.train_step(backend.to_host_batch(image, np.zeros(1, np.int64)))
+        after = backend.export_weights()
+        assert after["layer4.1.bn2.running_var"] == pytest.approx(0.9 * before)
+        assert all(np.isfinite(tensor).all() for tensor in after.values())
+
+    @pytest.mark.parametrize("schedule", [InverseTime(decay=1.0), StepDecay(steps=2, factor=0.25)])
+    def test_momentum_under_a_schedule_keeps_the_rate_outside_the_velocity(self, batch, schedule):
+        """In the native track too."""
         backend = make()
         backend.set_trainable(Trainable(first="head"))
-        backend.configure_optimizer(
-            Optimizer(learning_rate=0.5, momentum=0.5, schedule=InverseTime(decay=1.0))
-        )
+        backend.configure_optimizer(Optimizer(learning_rate=0.5, momentum=0.5, schedule=schedule))
         images = backend.to_host_batch(*batch)
         velocity = np.zeros((3, 512), np.float32)
         for step in range(4):
@@ -141,7 +182,16 @@ class TestTraining:
             velocity = 0.5 * velocity + backend.gradients(images)["head.weight"]
             backend.train_step(images)
             change = backend.export_weights()["head.weight"] - before
-            assert np.abs(change + 0.5 / (1 + step) * velocity).max() < 1e-5 * np.abs(velocity).max()
+            rate = 0.5 * schedule_factor(schedule, step)
+            assert np.abs(change + rate * velocity).max() < 1e-5 * np.abs(velocity).max()
+            assert (
+                np.abs(backend.velocities()["head.weight"] - velocity).max() < 1e-5 * np.abs(velocity).max()
+            )
+
+    def test_the_native_track_says_that_its_variances_are_biased(self):
+        backend = make()
+        backend.configure_optimizer(Optimizer(learning_rate=0.1))
+        assert backend.settings()["batch_norm"]["running_variance"] == "biased"
 
     def test_nesterov_momentum_is_refused(self):
         with pytest.raises(UsageError, match="Nesterov"):
@@ -181,8 +231,20 @@ def mirror(tmp_path, monkeypatch) -> Iterator[Path]:
 
 
 class TestOfficialWeights:
-    def test_gluoncv_knows_the_published_hash(self):
-        assert model_store._model_sha1["resnet18_v2"] == SHA1
+    @pytest.mark.parametrize(
+        ("name", "sha1"),
+        [
+            ("resnet18_v1", "a0666292f0a30ff61f857b0b66efc0228eb6a54b"),
+            ("resnet18_v2", "a81db45fd7b7a2d12ab97cd88ef0a5ac48b8f657"),
+            ("vgg16", "e660d4569ccb679ec68f1fd3cce07a387252a90a"),
+        ],
+    )
+    def test_gluoncv_knows_the_published_hashes(self, name, sha1):
+        assert model_store._model_sha1[name] == sha1
+
+    def test_there_are_none_of_efficientnet_lite0(self):
+        with pytest.raises(WeightsError, match=r"efficientnet_lite0: nobody has published.*--weights"):
+            make(architecture="efficientnet_lite0").load_official()
 
     def test_a_closed_network_says_in_one_line_what_to_do(self, home, monkeypatch, capfd):
         with socket.socket() as unused:
@@ -210,26 +272,139 @@ class TestOfficialWeights:
         assert _files(home) == []
         assert "".join(capfd.readouterr()) == ""
 
-    def test_the_features_are_taken_over_and_the_output_is_new(self, home, mirror, monkeypatch, tmp_path):
-        published = make(classes=1000, seed=1)
+    @pytest.mark.parametrize("head", [False, True])
+    def test_the_features_are_taken_over_and_the_head_if_asked(
+        self, home, mirror, monkeypatch, tmp_path, head
+    ):
+        published = make(classes=1000, seed=1, architecture="resnet18")
         file = tmp_path / "published.params"
-        published._network.save_parameters(str(file))
+        published.save_checkpoint(file)
         sha1 = hashlib.sha1(file.read_bytes()).hexdigest()
-        monkeypatch.setitem(model_store._model_sha1, "resnet18_v2", sha1)
-        with zipfile.ZipFile(mirror / f"resnet18_v2-{sha1[:8]}.zip", "w") as packed:
-            packed.write(file, f"resnet18_v2-{sha1[:8]}.params")
-        backend = make(seed=2)
+        monkeypatch.setitem(model_store._model_sha1, "resnet18_v1", sha1)
+        with zipfile.ZipFile(mirror / f"resnet18_v1-{sha1[:8]}.zip", "w") as packed:
+            packed.write(file, f"resnet18_v1-{sha1[:8]}.params")
+        backend = make(classes=1000 if head else 3, seed=2, architecture="resnet18")
         new = backend.export_weights()
-        assert backend.load_official() == f"resnet18_v2-{sha1[:8]}.params"
+        assert backend.load_official(head=head) == f"resnet18_v1-{sha1[:8]}.params"
         expected, loaded = published.export_weights(), backend.export_weights()
         for name, tensor in loaded.items():
-            source = new if name.startswith("head.") else expected
+            source = new if name.startswith("head.") and not head else expected
             assert np.array_equal(tensor, source[name]), name
-        assert loaded["head.weight"].shape == (3, 512)
 
 
 def _files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
+
+
+# --- `.params` files ----------------------------------------------------------------------------------------
+
+
+def _array(values: np.ndarray, version: str) -> bytes:
+    """An array as MXNet wrote it over the years."""
+    axes, shape = values.ndim, values.shape
+    head = {
+        "first": struct.pack(f"<I{axes}I", axes, *shape),
+        "legacy shape": struct.pack(f"<Ii{axes}q", 0xF993FAC8, axes, *shape),
+        "with storage": struct.pack(f"<Iii{axes}q", 0xF993FAC9, 0, axes, *shape),
+        "numpy shape": struct.pack(f"<Iii{axes}q", 0xF993FACA, 0, axes, *shape),
+    }[version]
+    return head + struct.pack("<iii", 1, 0, 0) + values.astype("<f4").tobytes()
+
+
+def _params(tensors: dict[str, np.ndarray], version: str) -> bytes:
+    names = [name.encode() for name in tensors]
+    return b"".join(
+        [
+            struct.pack("<QQQ", 0x112, 0, len(tensors)),
+            *(_array(values, version) for values in tensors.values()),
+            struct.pack("<Q", len(names)),
+            *(struct.pack("<Q", len(name)) + name for name in names),
+        ]
+    )
+
+
+class TestFiles:
+    @pytest.mark.parametrize("version", ["first", "legacy shape", "with storage", "numpy shape"])
+    def test_every_version_is_read_as_mxnet_reads_it(self, version, tmp_path):
+        source, target = make(seed=1), make(seed=2)
+        own, path = source._network._collect_params_with_prefix(), tmp_path / "old.params"
+        path.write_bytes(_params({name: p.data().asnumpy() for name, p in own.items()}, version))
+        with mx.util.np_shape(version == "numpy shape"):
+            theirs = mx.nd.load(str(path))
+        assert all(np.array_equal(theirs[name].asnumpy(), p.data().asnumpy()) for name, p in own.items())
+        target.load_checkpoint(path)
+        expected, loaded = source.export_weights(), target.export_weights()
+        assert all(np.array_equal(loaded[name], expected[name]) for name in expected)
+
+    @pytest.mark.parametrize("architecture", GLUON.architectures)
+    @pytest.mark.parametrize("writer", ["export", "save_params"])
+    def test_layers_own_names_are_understood(self, architecture, writer, tmp_path):
+        make(architecture=architecture)  # networks are numbered, and so are the names of their layers
+        source, target = (make(architecture=architecture, seed=seed) for seed in (1, 2))
+        if writer == "export":
+            source._network(mx.nd.zeros((1, 3, SIZE, SIZE)))
+            source._network.export(str(tmp_path / "network"))
+        else:
+            source._network.collect_params().save(str(tmp_path / "network-0000.params"))
+        target.load_checkpoint(tmp_path / "network-0000.params")
+        expected, loaded = source.export_weights(), target.export_weights()
+        assert all(np.array_equal(loaded[name], expected[name]) for name in expected)
+
+    def test_a_user_s_new_output_is_the_head(self, tmp_path):
+        network = model_zoo.get_model("resnet18_v2", classes=1000)
+        with network.name_scope():
+            network.output = mx.gluon.nn.Dense(7)
+        network.initialize()
+        network.hybridize()
+        network(mx.nd.zeros((1, 3, SIZE, SIZE)))
+        network.save_parameters(str(tmp_path / "places.params"))
+        network.export(str(tmp_path / "layers"))
+        for file in ("places.params", "layers-0000.params"):
+            spec = FrameworkBackend.inspect_checkpoint(tmp_path / file, "resnet18_v2")
+            assert (spec.classes, spec.head) == (7, "linear")
+            backend = make(classes=7)
+            backend.load_checkpoint(tmp_path / file)
+            assert np.array_equal(
+                backend.export_weights()["head.weight"], network.output.weight.data().asnumpy()
+            )
+
+    def test_a_deeper_network_is_not_taken_for_this_one(self, tmp_path):
+        network = model_zoo.get_model("resnet34_v2", classes=3)
+        network.initialize()
+        network(mx.nd.zeros((1, 3, SIZE, SIZE)))
+        network.save_parameters(str(tmp_path / "deeper.params"))
+        with pytest.raises(WeightsError, match=r"resnet18_v2 .* has no tensor 'features\.5\.2\.bn1\.gamma'"):
+            make().load_checkpoint(tmp_path / "deeper.params")
+
+    @pytest.mark.parametrize("end", range(0, 200, 7))
+    def test_a_file_that_ends_early_is_refused_wherever_it_does(self, end, tmp_path):
+        tensors = {"features.0.gamma": np.ones(3, np.float32), "output.weight": np.ones((2, 5), np.float32)}
+        whole, path = _params(tensors, "with storage"), tmp_path / "short.params"
+        assert end < len(whole)
+        path.write_bytes(whole[:end])
+        with pytest.raises(WeightsError, match=r"short\.params: not a whole \.params file") as raised:
+            FrameworkBackend.inspect_checkpoint(path, "resnet18_v2")
+        assert "\n" not in str(raised.value)
+
+    @pytest.mark.parametrize("missing", [10, 5000], ids=["the last bytes", "much"])
+    def test_a_full_disk_leaves_what_was_there(self, missing, tmp_path):
+        backend, path = make(), tmp_path / "weights.params"
+        backend.save_checkpoint(path)
+        whole = path.read_bytes()
+        before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) - missing, limits[1]))
+            with pytest.raises(
+                WeightsError, match=r"cannot be written \(.+\); name a folder.* 43 MB"
+            ) as raised:
+                backend.save_checkpoint(path)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            signal.signal(signal.SIGXFSZ, before)
+        assert "\n" not in str(raised.value)
+        assert path.read_bytes() == whole
+        assert _files(tmp_path) == [path]
 
 
 # --- The input pipeline -------------------------------------------------------------------------------------

@@ -275,6 +275,7 @@ class TestStep:
             Optimizer(learning_rate=0.25, head_multiplier=2, momentum=0.5, schedule=InverseTime(decay=decay))
         )
         batch = batch_for(backend)
+        assert backend.velocities() == {}
         first = backend.gradients(batch)["head.weight"]
         backend.train_step(batch)
         assert backend.velocities()["head.weight"] == pytest.approx(first, rel=1e-5, abs=1e-6)

@@ -122,7 +122,7 @@ class TestLargeImages:
         assert abs(inner.astype(int) - 127.5).max() <= 1
 
     def test_too_many_pixels_are_refused(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(decoded, "MAX_PIXELS", 99)
+        monkeypatch.setattr(data, "MAX_PIXELS", 99)
         Image.new("RGB", (10, 10)).save(tmp_path / "huge.png")
         with pytest.raises(DataError, match=r"huge\.png: 10 x 10 pixels are too many"):
             decoded.decode(tmp_path / "huge.png")
