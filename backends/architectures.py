@@ -8,11 +8,12 @@ everything that belongs to the new head begins with `head.`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
-from backends.base import ModelSpec, Normalization, UsageError
+from backends.base import Head, ModelSpec, Normalization, UsageError
 
 HEAD = "head"
 Tensors = Iterator[tuple[str, tuple[int, ...]]]
@@ -249,6 +250,37 @@ def flattens(spec: ModelSpec) -> bool:
     if spec.head == "fc6-fc7" and spec.architecture != "vgg16":
         raise UsageError(f"{spec.architecture} has no head 'fc6-fc7': that is VGG16's")
     return spec.architecture == "vgg16" and spec.head != "linear"
+
+
+PUBLISHED_IMAGE_SIZE = 224
+"""Of a network whose tensors do not tell."""
+
+
+def spec_of(architecture: str, shape_of: Callable[[ModelSpec, str], tuple[int, ...] | None]) -> ModelSpec:
+    """The network whose affine layers some weights have: head, classes and, where a flattened layer tells
+    it, the image size are read off their shapes. A linear head for one class where none fits.
+
+    Args:
+        shape_of: the shape of a tensor with this neutral name in this network, or None; an affine layer's is
+            (out, in).
+    """
+    linear = ModelSpec(architecture=architecture, classes=1, image_size=PUBLISHED_IMAGE_SIZE)
+    heads: tuple[Head, ...] = ("fc6-fc7", "mlp-1024-128", "linear")
+    for head in heads if architecture == "vgg16" else heads[1:]:
+        spec = msgspec.structs.replace(linear, head=head)
+        kernels = [name for name, shape in shapes(spec).items() if len(shape) == 2]
+        first, last = shape_of(spec, kernels[0]), shape_of(spec, kernels[-1])
+        if first is not None and last is not None and len(first) == len(last) == 2:
+            spec = msgspec.structs.replace(spec, classes=last[0])
+            return msgspec.structs.replace(spec, image_size=_size_of(first, spec)) if flattens(spec) else spec
+    return linear
+
+
+def _size_of(kernel: tuple[int, ...], spec: ModelSpec) -> int:
+    """The image size that fills the columns of the layer after a flatten, (out, C * H * W)."""
+    architecture = architecture_of(spec.architecture)
+    side = math.isqrt(kernel[1] // architecture.features)
+    return side * architecture.stride or spec.image_size
 
 
 def blocks_of(spec: ModelSpec) -> tuple[str, ...]:

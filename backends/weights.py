@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import struct
 from collections.abc import Mapping
@@ -17,11 +16,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as safetensors_load
 from safetensors.numpy import save as safetensors_save
 
+from backends import architectures
 from backends.architectures import ARCHITECTURES, architecture_of, is_head, shapes
-from backends.base import NORMALIZATIONS, Head, ModelSpec, Normalization, WeightsError, one_line
-
-DEFAULT_IMAGE_SIZE = 224
-"""Of a network whose tensors do not tell: ImageNet's usual one."""
+from backends.base import NORMALIZATIONS, ModelSpec, Normalization, WeightsError, one_line
 
 
 def select(
@@ -133,26 +130,14 @@ def spec_of(checkpoint: Checkpoint, architecture: str | None = None) -> ModelSpe
     """
     tensors = checkpoint.tensors
     name = architecture or checkpoint.origin.architecture or _recognised(tensors)
-    head: Head = (
-        "mlp-1024-128" if "head.fc3.weight" in tensors else "fc6-fc7" if "fc6.weight" in tensors else "linear"
-    )
-    last = "head.fc3.weight" if head == "mlp-1024-128" else "head.weight"
-    if last not in tensors:
-        raise WeightsError(f"weights {checkpoint.name}: no tensor '{last}': a network without its head")
-    size = DEFAULT_IMAGE_SIZE
-    entering = "head.fc1.weight" if head == "mlp-1024-128" else "fc6.weight" if head == "fc6-fc7" else None
-    if entering is not None and name == "vgg16":
-        cells = tensors[entering].shape[-1] // architecture_of(name).features
-        size = architecture_of(name).stride * math.isqrt(cells)
-    spec = ModelSpec(
-        architecture=name,
-        classes=tensors[last].shape[0],
-        image_size=size,
-        head=head,
-        normalization=_normalization(checkpoint.origin, name),
-    )
+    spec = architectures.spec_of(name, lambda _, tensor: _shape(tensors, tensor))
+    spec = msgspec.structs.replace(spec, normalization=_normalization(checkpoint.origin, name))
     select(tensors, shapes(spec), head=True)
     return spec
+
+
+def _shape(tensors: Mapping[str, np.ndarray], name: str) -> tuple[int, ...] | None:
+    return tensors[name].shape if name in tensors else None
 
 
 def _recognised(tensors: Mapping[str, np.ndarray]) -> str:

@@ -21,16 +21,14 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 from zipfile import BadZipFile
 
-import msgspec
 import mxnet as mx
 import numpy as np
 from gluoncv.model_zoo import model_store
 from gluoncv.utils import check_sha1
 from mxnet.gluon import HybridBlock
 
-from backends.architectures import architecture_of, flattens, is_head, shapes
+from backends.architectures import is_head, shapes, spec_of
 from backends.base import (
-    Head,
     ModelSpec,
     UsageError,
     WeightsError,
@@ -162,29 +160,14 @@ def _remove_all_but(present: set[Path], folder: Path, stem: str) -> None:
 # --- Which tensor is which ------------------------------------------------------------------------
 
 Tensors = Mapping[str, np.ndarray]
-_PUBLISHED_SIZE = 224
 
 
 def _spec_of(tensors: Tensors, architecture: str) -> ModelSpec:
-    """The network that has the first and the last of these affine layers; a linear head where none fits."""
-    linear = ModelSpec(architecture=architecture, classes=1, image_size=_PUBLISHED_SIZE)
-    heads: tuple[Head, ...] = ("fc6-fc7", "mlp-1024-128", "linear")
-    for head in heads if architecture == "vgg16" else heads[1:]:
-        spec = msgspec.structs.replace(linear, head=head)
-        own = _own_names(spec, tensors)
-        kernels = [own[name] for name, shape in shapes(spec).items() if len(shape) == 2]
-        first, last = kernels[0], kernels[-1]
-        if first in tensors and last in tensors and tensors[last].ndim == 2:
-            size = _size_of(tensors[first], spec) if flattens(spec) else _PUBLISHED_SIZE
-            return msgspec.structs.replace(spec, classes=len(tensors[last]), image_size=size)
-    return linear
+    def shape_of(spec: ModelSpec, name: str) -> tuple[int, ...] | None:
+        own = _own_names(spec, tensors)[name]
+        return tensors[own].shape if own in tensors else None
 
-
-def _size_of(kernel: np.ndarray, spec: ModelSpec) -> int:
-    """The image size that fills the columns of the layer after a flatten, (out, C * H * W)."""
-    architecture = architecture_of(spec.architecture)
-    side = math.isqrt(kernel.shape[-1] // architecture.features) if kernel.ndim == 2 else 0
-    return side * architecture.stride or spec.image_size
+    return spec_of(architecture, shape_of)
 
 
 def _select(tensors: Tensors, spec: ModelSpec, path: Path, *, head: bool) -> Tensors:

@@ -13,7 +13,6 @@ import hashlib
 import io
 import json
 import logging
-import math
 import os
 import socket
 import tempfile
@@ -29,8 +28,8 @@ import keras
 import msgspec
 import numpy as np
 
-from backends.architectures import HEAD, architecture_of, flattens, is_head
-from backends.base import Head, ModelSpec, UsageError, WeightsError, one_line, require_architecture
+from backends.architectures import HEAD, architecture_of, is_head, spec_of
+from backends.base import ModelSpec, UsageError, WeightsError, one_line, require_architecture
 from backends.keras import INFO, models
 
 DOWNLOAD_SILENCE = 10.0
@@ -39,9 +38,6 @@ DOWNLOAD_SILENCE = 10.0
 LARGEST_CONFIG, LARGEST_WEIGHTS = 2**24, 2**33
 """Bytes that a member of a .keras archive may unpack to: 16 MiB of JSON, and 8 GiB, which is room for VGG16
 in float64 with an optimiser's state."""
-
-UNKNOWN_IMAGE_SIZE = 224
-"""What published networks were trained at; stated where no shape depends on the image's size."""
 
 
 class Published(msgspec.Struct, frozen=True):
@@ -210,31 +206,13 @@ _HEADS: Mapping[tuple[int, ...], tuple[str, ...]] = {
 
 
 def _spec(path: Path, tensors: Tensors, architecture: str) -> ModelSpec:
-    head: Head = "linear"
-    first = last = f"{HEAD}.weight"
-    if architecture == "vgg16" and "fc6.weight" in tensors:
-        head, first = "fc6-fc7", "fc6.weight"
-    elif f"{HEAD}.fc1.weight" in tensors:
-        head, first, last = "mlp-1024-128", f"{HEAD}.fc1.weight", f"{HEAD}.fc3.weight"
+    def shape_of(_: ModelSpec, name: str) -> tuple[int, ...] | None:
+        return tuple(reversed(tensors[name].shape)) if name in tensors else None  # (in, out) in Keras
+
     declared = architecture_of(architecture)
-    spec = ModelSpec(
-        architecture=architecture,
-        classes=_axis(tensors, last, 1),
-        image_size=UNKNOWN_IMAGE_SIZE,
-        head=head,
-        normalization=declared.normalization,
-    )
-    if flattens(spec):
-        edge = math.isqrt(_axis(tensors, first, 0) // declared.features)
-        spec = msgspec.structs.replace(spec, image_size=edge * declared.stride)
+    spec = msgspec.structs.replace(spec_of(architecture, shape_of), normalization=declared.normalization)
     _require(path, tensors, models.layouts(spec), spec)
     return spec
-
-
-def _axis(tensors: Tensors, name: str, axis: int) -> int:
-    """Of an affine layer's kernel; 1 of one that is not there, which `_require` is to say."""
-    shape = tensors[name].shape if name in tensors else ()
-    return int(shape[axis]) if len(shape) == 2 else 1
 
 
 def _require(path: Path, tensors: Tensors, layouts: Mapping[str, models.Layout], spec: ModelSpec) -> None:

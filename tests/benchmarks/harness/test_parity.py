@@ -51,7 +51,7 @@ class TestGate:
         )
         assert not gate.passed
         assert gate.failures
-        assert margins[kind] > 10
+        assert margins[kind] > 1000
 
 
 class TestGolden:
