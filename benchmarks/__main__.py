@@ -72,7 +72,7 @@ def list_recipes(
         shown.add_column(heading, no_wrap=True, min_width=max(map(len, names)))
     shown.add_column("what it does")
     for recipe in recipes:
-        shown.add_row(recipe.id, recipe.backend, recipe.seed_document, recipe.summary)
+        shown.add_row(recipe.id, recipe.backend or "all", recipe.seed_document, recipe.summary)
     out.print(shown)
 
 
