@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 import pooch
-from PIL import Image
+from PIL import Image, ImageFile
 
 from backends.base import DataError, ImageList, one_line
 from benchmarks.harness import sketch
@@ -256,6 +256,7 @@ def read_image(path: Path) -> Image.Image:
     Raises:
         DataError: it cannot be decoded, or is too large to be a photograph.
     """
+    ImageFile.LOAD_TRUNCATED_IMAGES = False  # gluoncv switches it on for all of the process
     try:
         with Image.open(path) as image:
             if image.width * image.height > MAX_PIXELS:

@@ -117,7 +117,7 @@ PROFILES = {
             batch_size=64,
             train_per_class=300,
             test_per_class=150,
-            timing_seconds=6,
+            timing_seconds=4,
         ),
         Profile(
             name="cpu",

@@ -38,6 +38,8 @@ def report(records: Sequence[Record], *, run: str) -> str:
             sections += [f"### {protocol}", _summary(chosen), results_table(chosen)]
         if any(record.gate for record in of_track):
             sections += ["### Equality", equality(of_track), parity_table(of_track)]
+        if comparisons(of_track):
+            sections += ["Mean training loss of the first epoch:", first_epochs_table(of_track)]
     failures = [record for record in records if record.error is not None]
     if failures:
         sections += ["## Failed cells", failures_table(failures)]
@@ -135,15 +137,21 @@ def overview(records: Sequence[Record]) -> str:
     return conditions(records) + "\n\n" + table(OVERVIEW_HEADINGS, rows, right=range(6, 9))
 
 
+def comparisons(records: Iterable[Record]) -> list[list[Record]]:
+    """Matched cells that differ in nothing but their backend, two or more at a time."""
+    groups: dict[tuple[str, int, str, str, str], list[Record]] = {}
+    for record in records:
+        cell = record.cell
+        if record.batches_sha256:
+            key = (cell.recipe, cell.seed, cell.variant, cell.device, cell.precision)
+            groups.setdefault(key, []).append(record)
+    return [group for _, group in sorted(groups.items()) if len(group) > 1]
+
+
 def equality(records: Sequence[Record]) -> str:
     """In words: whether the backends started from the same weights and saw the same batches."""
     lines = []
-    groups: dict[tuple[str, str, int], list[Record]] = {}
-    for record in records:
-        if record.batches_sha256:
-            key = (record.cell.architecture, record.cell.recipe, record.cell.seed)
-            groups.setdefault(key, []).append(record)
-    shared = [group for group in groups.values() if len(group) > 1]
+    shared = comparisons(records)
     for group in shared:
         for what, values in (
             ("initial weights", {record.cell.weights.initial_sha256 for record in group}),
@@ -159,6 +167,21 @@ def equality(records: Sequence[Record]) -> str:
             f" {backends_seen} backends (SHA-256; recipes and seeds compared: {len(shared)})."
         )
     return "\n".join(lines) or "One backend only: nothing to compare its weights and batches with."
+
+
+def first_epochs_table(records: Iterable[Record]) -> str:
+    """Mean training loss of the first epoch in each backend, and how far they are apart."""
+    shared = comparisons(records)
+    names = sorted({record.cell.backend for group in shared for record in group})
+    rows = []
+    for group in shared:
+        losses = {record.cell.backend: record.curve[0].train_loss for record in group}
+        spread = (max(losses.values()) - min(losses.values())) / min(losses.values())
+        shown = (f"{losses[name]:.6f}" if name in losses else "" for name in names)
+        cell = group[0].cell
+        rows.append((cell.architecture, cell.protocol, str(cell.seed), *shown, f"{spread:.0e}"))
+    headings = ("architecture", "protocol", "seed", *map(_title, names), "relative spread")
+    return table(headings, rows, right=range(3, len(headings)))
 
 
 PARITY_HEADINGS = (

@@ -18,6 +18,18 @@ def test_a_block_is_made_from_its_records_and_nothing_else_changes(tmp_path, ok_
     assert regenerate(made, tmp_path) == made
 
 
+def test_a_parity_block_is_made_from_the_gates(tmp_path, matched_record):
+    record.write(tmp_path / "r", matched_record)
+    made = regenerate("<!-- parity: r -->\n<!-- end -->\n", tmp_path)
+    assert made.startswith("<!-- parity: r -->\n") and made.endswith("\n<!-- end -->\n")
+    assert "| passed |" in made and "2e-13" in made
+
+
+def test_a_block_without_records_is_said(tmp_path):
+    with pytest.raises(record.RecordError, match="r: no records"):
+        regenerate("<!-- table: r -->\n<!-- end -->\n", tmp_path)
+
+
 def test_the_project_s_own_tables_are_those_of_their_committed_records():
     text = (PROJECT / "README.md").read_text()
     assert BLOCK.search(text)

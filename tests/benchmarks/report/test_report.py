@@ -57,6 +57,13 @@ class TestTables:
         )
         assert "One backend only" in tables.equality([matched_record])
 
+    def test_first_epochs_are_set_side_by_side(self, matched_record):
+        other = other_backend(matched_record)
+        first = msgspec.structs.replace(other.curve[0], train_loss=1.02)
+        other = msgspec.structs.replace(other, curve=(first, *other.curve[1:]))
+        row = tables.first_epochs_table([matched_record, other]).splitlines()[-1]
+        assert "1.020000" in row and "1.000000" in row and "2e-02" in row
+
     def test_a_gate_that_failed_is_in_the_table(self, matched_record):
         gate = msgspec.structs.replace(matched_record.gate, passed=False, gradient_error=None)
         text = tables.parity_table([msgspec.structs.replace(matched_record, gate=gate)])
