@@ -245,7 +245,9 @@ class FrameworkBackend(Backend):
                 "schedule": schedule_name(self._schedule),
             },
             "loss": "mean cross-entropy on logits",
-            "resize": "bilinear, not antialiased (OpenCV)",
+            "resize": "bilinear, not antialiased (OpenCV)"
+            if self.session.track == "native"
+            else "bilinear, antialiased (Pillow, the harness's)",
             "trained_parameters": sum(tensor.data().size for tensor in trained),
             "parameters": sum(
                 tensor.data().size for name, tensor in self._tensors.items() if is_parameter(name)

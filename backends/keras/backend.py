@@ -216,7 +216,9 @@ class FrameworkBackend(Backend):
                 "schedule": schedule_name(self._schedule),
             },
             "loss": "mean cross-entropy on logits",
-            "resize": "bilinear, not antialiased (tf.image.resize)",
+            "resize": "bilinear, not antialiased (tf.image.resize)"
+            if self.session.track == "native"
+            else "bilinear, antialiased (Pillow, the harness's)",
             "trained_parameters": sum(
                 int(np.prod(tensor.shape)) for tensor in self._trained_tensors().values()
             ),

@@ -248,7 +248,9 @@ class FrameworkBackend(Backend):
                 "schedule": schedule_name(self._schedule),
             },
             "loss": "mean cross-entropy on logits",
-            "resize": "bilinear, antialiased (Pillow)",
+            "resize": "bilinear, antialiased (Pillow)"
+            if self.session.track == "native"
+            else "bilinear, antialiased (Pillow, the harness's)",
             "trained_parameters": sum(t.numel() for t in self._tensors.values() if t.requires_grad),
             "parameters": sum(t.numel() for name, t in self._tensors.items() if is_parameter(name)),
         }

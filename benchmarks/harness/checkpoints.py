@@ -10,7 +10,7 @@ import msgspec
 
 import backends
 from backends import architectures, weights
-from backends.base import Backend, BenchmarkError, ModelSpec, Session, UsageError, WeightsError
+from backends.base import Backend, BenchmarkError, ModelSpec, Session, WeightsError
 from benchmarks.harness import initial
 from benchmarks.harness.cell import Emit, epochs, native_pipelines
 from benchmarks.harness.messages import (
@@ -117,9 +117,6 @@ def _backend(name: str) -> Backend:
 
 def _inspected(backend: Backend, path: Path, architecture: str | None) -> ModelSpec:
     if architecture is not None:
-        if architecture not in backend.info.architectures:
-            known = ", ".join(backend.info.architectures)
-            raise UsageError(f"{backend.info.name} has no architecture '{architecture}'; it has: {known}")
         return backend.inspect_checkpoint(path, architecture)
     if not path.is_file():
         raise WeightsError(f"weights {path}: no such file")
