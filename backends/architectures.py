@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
-from backends.base import Head, ModelSpec, Normalization, UsageError
+from backends.base import Head, ModelSpec, Normalization, Output, UsageError
 
 HEAD = "head"
 Tensors = Iterator[tuple[str, tuple[int, ...]]]
@@ -219,7 +219,7 @@ def architecture_of(name: str) -> Architecture:
 
 
 def shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
-    """Every tensor of a network, parameters and running statistics, from the input up: neutral name to shape.
+    """Every tensor of a network, parameters and running statistics, from its entry up: neutral name to shape.
 
     Raises:
         UsageError: no such architecture, or not with that head.
@@ -229,15 +229,47 @@ def shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
     entering = architecture.features
     if flattens(spec):
         entering *= (spec.image_size // architecture.stride) ** 2
+    units = outputs(spec)
     layers = {
-        "linear": {HEAD: spec.classes},
-        "mlp-1024-128": {f"{HEAD}.fc1": 1024, f"{HEAD}.fc2": 128, f"{HEAD}.fc3": spec.classes},
-        "fc6-fc7": {"fc6": 4096, "fc7": 4096, HEAD: spec.classes},
+        "linear": {HEAD: units},
+        "mlp-256": {f"{HEAD}.fc1": 256, f"{HEAD}.fc2": units},
+        "mlp-1024-128": {f"{HEAD}.fc1": 1024, f"{HEAD}.fc2": 128, f"{HEAD}.fc3": units},
+        "fc6-fc7": {"fc6": 4096, "fc7": 4096, HEAD: units},
     }[spec.head]
     for name, width in layers.items():
         tensors |= {f"{name}.weight": (width, entering), f"{name}.bias": (width,)}
         entering = width
+    if spec.entry == "features":
+        return {name: shape for name, shape in tensors.items() if is_head(name)}
     return tensors
+
+
+def outputs(spec: ModelSpec) -> int:
+    """Units of the last affine layer.
+
+    Raises:
+        UsageError: one unit cannot tell more than two classes apart.
+    """
+    if spec.output == "softmax":
+        return spec.classes
+    if spec.classes != 2:
+        raise UsageError(
+            f"a sigmoid unit tells two classes apart, not {spec.classes}; give the head a softmax"
+        )
+    return 1
+
+
+LOSSES: Mapping[Output, str] = {
+    "softmax": "mean cross-entropy on logits",
+    "sigmoid": "mean binary cross-entropy on the logit",
+}
+"""What `settings()` calls the loss of each kind of output."""
+
+
+def head_widths(spec: ModelSpec) -> list[int]:
+    """How many values enter each affine layer of the head, from below: the features F first, and last what
+    dropout is applied to."""
+    return [shape[1] for name, shape in shapes(spec).items() if is_head(name) and len(shape) == 2]
 
 
 def flattens(spec: ModelSpec) -> bool:
@@ -265,13 +297,15 @@ def spec_of(architecture: str, shape_of: Callable[[ModelSpec, str], tuple[int, .
             (out, in).
     """
     linear = ModelSpec(architecture=architecture, classes=1, image_size=PUBLISHED_IMAGE_SIZE)
-    heads: tuple[Head, ...] = ("fc6-fc7", "mlp-1024-128", "linear")
+    heads: tuple[Head, ...] = ("fc6-fc7", "mlp-1024-128", "mlp-256", "linear")
     for head in heads if architecture == "vgg16" else heads[1:]:
         spec = msgspec.structs.replace(linear, head=head)
         kernels = [name for name, shape in shapes(spec).items() if len(shape) == 2]
         first, last = shape_of(spec, kernels[0]), shape_of(spec, kernels[-1])
         if first is not None and last is not None and len(first) == len(last) == 2:
             spec = msgspec.structs.replace(spec, classes=last[0])
+            if last[0] == 1:
+                spec = msgspec.structs.replace(spec, classes=2, output="sigmoid")
             return msgspec.structs.replace(spec, image_size=_size_of(first, spec)) if flattens(spec) else spec
     return linear
 

@@ -17,6 +17,8 @@ from typing import Any, Literal, Protocol
 import msgspec
 import numpy as np
 
+from backends.optimizers import Optimizer
+
 # --- Errors ---------------------------------------------------------------------------------------
 
 
@@ -60,7 +62,9 @@ def one_line(error: BaseException) -> str:
 Precision = Literal["float32"]
 Variant = Literal["default"]
 Track = Literal["native", "matched"]
-Head = Literal["linear", "mlp-1024-128", "fc6-fc7"]
+Head = Literal["linear", "mlp-256", "mlp-1024-128", "fc6-fc7"]
+Output = Literal["softmax", "sigmoid"]
+Entry = Literal["images", "features"]
 Initializer = Literal["default", "xavier", "he"]
 Normalization = Literal["imagenet", "caffe", "inception"]
 
@@ -111,9 +115,21 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     image_size: int
     """Height and width of an input image in pixels."""
     head: Head = "linear"
-    """`linear`: one affine layer on the globally averaged features. `mlp-1024-128`: Dense 1024 relu, 128
-    relu, K. `fc6-fc7`: VGG16's own two layers of 4096 and relu, then K; of these only the last is new. The
-    latter two flatten VGG16's features, in the neutral order (C, H, W)."""
+    """`linear`: one affine layer on the globally averaged features. `mlp-256`: Dense 256 relu, K.
+    `mlp-1024-128`: Dense 1024 relu, 128 relu, K. `fc6-fc7`: VGG16's own two layers of 4096 and relu, then K;
+    of these only the last is new. All but the first flatten VGG16's features, in the neutral order
+    (C, H, W)."""
+    output: Output = "softmax"
+    """`softmax`: K units and cross-entropy. `sigmoid`, for two classes: one unit, which says how much more
+    likely the second class is, and binary cross-entropy. Its logits are (0, z), so that in either case the
+    largest one is the answer."""
+    dropout: float = 0.0
+    """Rate at which training drops the values that enter the last affine layer, scaling up those it keeps.
+    Native: by the framework's own generator. Matched: by the masks that come with a batch, and a multiple of
+    1/256."""
+    entry: Entry = "images"
+    """`features`: the head alone. Its batches are (N, F) float32 features; it has no tensors but the
+    head's."""
     initializer: Initializer = "default"
     """`default`: what the framework's own constructors draw. `xavier`: Glorot uniform; `he`: He normal over
     the fan-in; both with zero biases, for convolutions and affine layers."""
@@ -129,58 +145,6 @@ class Trainable(msgspec.Struct, frozen=True, kw_only=True):
     batch_norm: Literal["batch", "stored"] = "batch"
     """Trained batch-norm layers normalise by the batch and update their running statistics (`batch`), or use
     the stored statistics and leave them alone (`stored`). Frozen ones always do the latter."""
-
-
-class Constant(msgspec.Struct, frozen=True, tag="constant", tag_field="type"):
-    """The learning rate stays."""
-
-
-class InverseTime(msgspec.Struct, frozen=True, tag="inverse-time", tag_field="type"):
-    """`lr_t = lr / (1 + decay * t)`, t counted in steps from 0: what Keras' `SGD(decay=...)` meant until
-    Keras 3."""
-
-    decay: float
-
-
-class StepDecay(msgspec.Struct, frozen=True, tag="step", tag_field="type"):
-    """`lr_t = lr * factor ** (t // steps)`, t counted in steps from 0."""
-
-    steps: int
-    factor: float
-
-
-Schedule = Constant | InverseTime | StepDecay
-
-
-def schedule_factor(schedule: Schedule, step: int) -> float:
-    """What the learning rate is multiplied by at a step, counted from 0."""
-    if isinstance(schedule, InverseTime):
-        return 1 / (1 + schedule.decay * step)
-    if isinstance(schedule, StepDecay):
-        return float(schedule.factor ** (step // schedule.steps))
-    return 1.0
-
-
-def schedule_name(schedule: Schedule) -> str:
-    """Its name in recipes and settings: `constant`, `inverse-time`, `step`."""
-    return str(schedule.__struct_config__.tag)
-
-
-class Optimizer(msgspec.Struct, frozen=True, kw_only=True):
-    """SGD on the mean loss: `g = grad + weight_decay * w`, `v = momentum * v + g`, `w = w - lr * v`.
-
-    With `nesterov` the step is `w = w - lr * (g + momentum * v)`, as torch defines it. Decay is coupled and
-    applies to every trained parameter. `lr` is `learning_rate`, times `head_multiplier` for the head, times
-    the schedule.
-    """
-
-    name: Literal["sgd"] = "sgd"
-    learning_rate: float
-    head_multiplier: float = 1.0
-    momentum: float = 0.0
-    nesterov: bool = False
-    weight_decay: float = 0.0
-    schedule: Schedule = Constant()
 
 
 class Transform(msgspec.Struct, frozen=True, kw_only=True):
@@ -242,9 +206,10 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     images: int
 
 
-Batch = tuple[Any, Any]
-"""Images and integer labels, as the framework holds them in host memory, ready for `train_step`: normalised
-and in its own layout, or uint8 as the harness made them."""
+Batch = tuple[Any, ...]
+"""Images (or features) and integer labels, as the framework holds them in host memory, ready for
+`train_step`: normalised and in its own layout, or uint8 as the harness made them. A third part, where there
+is one, says what dropout keeps."""
 
 
 class Pipeline(Protocol):
@@ -367,15 +332,20 @@ class Backend(abc.ABC):
         the file order. No image is dropped."""
 
     @abc.abstractmethod
-    def to_host_batch(self, images: np.ndarray, labels: np.ndarray) -> Batch:
+    def to_host_batch(self, images: np.ndarray, labels: np.ndarray, kept: np.ndarray | None = None) -> Batch:
         """Wrap a batch, labels (N,) int64, in host memory. Images (N, H, W, 3): float32, normalised already,
         come out as the pipeline would deliver them; uint8 RGB stay uint8 until the device has them, and are
-        normalised there as the `ModelSpec` says. In both cases no copy that can be avoided."""
+        normalised there as the `ModelSpec` says. Features (N, F) float32 for a network that is entered there.
+        In all cases no copy that can be avoided.
+
+        Args:
+            kept: for training in the matched track where the `ModelSpec` has dropout: (N, W) uint8, 1 for
+                each value to keep of the W that enter the last affine layer.
+        """
 
     @abc.abstractmethod
     def train_step(self, batch: Batch) -> None:
-        """Transfer, forward, mean cross-entropy, backward, update. May return before the device has
-        finished."""
+        """Transfer, forward, mean loss, backward, update. May return before the device has finished."""
 
     @abc.abstractmethod
     def take_metrics(self) -> Metrics:
@@ -389,9 +359,14 @@ class Backend(abc.ABC):
         yet."""
 
     @abc.abstractmethod
-    def features(self, batch: Batch) -> Any:
-        """CNN codes: the (N, F) values that enter the head, in inference mode; a device array. Flattened
-        ones are in the framework's own order."""
+    def features(self, batch: Batch, block: str | None = None) -> Any:
+        """CNN codes of a batch of images, in inference mode; a device array that may not be computed yet.
+
+        Args:
+            block: None: the (N, F) values that enter the head, flattened ones in the neutral order (C, H, W).
+                A block of the architecture: its output, after activation and pooling, averaged over H and W,
+                (N, C).
+        """
 
     @abc.abstractmethod
     def block_outputs(self, batch: Batch) -> dict[str, np.ndarray]:
@@ -404,9 +379,9 @@ class Backend(abc.ABC):
         it (without decay). Changes no parameter; running statistics may move."""
 
     @abc.abstractmethod
-    def velocities(self) -> dict[str, np.ndarray]:
-        """The optimiser's momentum buffers `v`, as `Optimizer` defines them, under neutral names; none
-        before the first step, nor without momentum."""
+    def moments(self) -> dict[str, np.ndarray]:
+        """The optimiser's buffers as `optimizers` defines them, under `<moment> of <neutral name>`
+        (`velocity of head.weight`); none before the first step."""
 
     @abc.abstractmethod
     def to_numpy(self, array: Any) -> np.ndarray:

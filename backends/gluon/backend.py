@@ -24,17 +24,15 @@ from backends.base import (
     ImageList,
     Metrics,
     ModelSpec,
-    Optimizer,
     Pipeline,
     Session,
     Trainable,
     Transform,
     UsageError,
     require_device,
-    schedule_factor,
-    schedule_name,
 )
 from backends.gluon import INFO, checkpoint, input, models
+from backends.optimizers import Optimizer, schedule_factor, schedule_name
 
 
 class FrameworkBackend(Backend):

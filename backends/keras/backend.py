@@ -17,16 +17,14 @@ from backends.base import (
     ImageList,
     Metrics,
     ModelSpec,
-    Optimizer,
     Pipeline,
     Session,
     Trainable,
     Transform,
     UsageError,
     require_device,
-    schedule_factor,
-    schedule_name,
 )
+from backends.optimizers import Optimizer, schedule_factor, schedule_name
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # Keras reads it once, when it is first imported
 if os.environ["KERAS_BACKEND"] != "tensorflow":

@@ -9,7 +9,10 @@ import keras
 import numpy as np
 
 from backends.architectures import is_head
-from backends.base import InverseTime, Optimizer, Schedule, StepDecay, Track
+from backends.base import (
+    Track,
+)
+from backends.optimizers import InverseTime, Optimizer, Schedule, StepDecay
 
 
 def make(optimizer: Optimizer, track: Track, variables: Sequence[Any]) -> Any:

@@ -1,4 +1,4 @@
-"""The contract in PyTorch: eager mode, contiguous tensors, `torch.optim.SGD`."""
+"""The contract in PyTorch: eager mode, contiguous tensors, torch's own optimisers."""
 
 from __future__ import annotations
 
@@ -13,25 +13,23 @@ from torch import nn
 from torch.nn import functional
 
 from backends import weights
-from backends.architectures import is_head, is_parameter, trained_from
+from backends.architectures import LOSSES, is_parameter, trained_from
 from backends.base import (
     NORMALIZATIONS,
     Backend,
     Batch,
-    Constant,
     ImageList,
     Metrics,
     ModelSpec,
-    Optimizer,
     Pipeline,
     Session,
     Trainable,
     Transform,
     require_device,
-    schedule_factor,
-    schedule_name,
 )
+from backends.optimizers import Constant, Optimizer, schedule_factor, schedule_name
 from backends.pytorch import INFO, checkpoint, input, models
+from backends.pytorch import optimizer as own_optimizer
 
 
 class FrameworkBackend(Backend):
@@ -61,6 +59,7 @@ class FrameworkBackend(Backend):
         network = models.build(spec, dropout=self.session.track == "native")
         self._network = network.to(self._device, self._dtype)
         self._head = models.head_of(self._network, spec)
+        self._last = models.last_of(self._network, spec)
         self._tensors = models.neutral_tensors(self._network, spec)
         self._scaling = NORMALIZATIONS[spec.normalization]
         self._mean, self._deviation = (
@@ -113,22 +112,8 @@ class FrameworkBackend(Backend):
         self._training: bool | None = None
 
     def configure_optimizer(self, optimizer: Optimizer) -> None:
-        body: list[torch.Tensor] = []
-        head: list[torch.Tensor] = []
-        for name, tensor in self._tensors.items():
-            if tensor.requires_grad:
-                (head if is_head(name) else body).append(tensor)
-        groups = [
-            {"params": body, "lr": optimizer.learning_rate},
-            {"params": head, "lr": optimizer.learning_rate * optimizer.head_multiplier},
-        ]
-        self._optimizer = torch.optim.SGD(
-            [group for group in groups if group["params"]],
-            lr=optimizer.learning_rate,
-            momentum=optimizer.momentum,
-            nesterov=optimizer.nesterov and optimizer.momentum > 0,  # without momentum both are plain descent
-            weight_decay=optimizer.weight_decay,
-        )
+        trained = {name: tensor for name, tensor in self._tensors.items() if tensor.requires_grad}
+        self._optimizer = own_optimizer.make(optimizer, trained)
         self._schedule, self._scheduler = optimizer.schedule, None
         if not isinstance(optimizer.schedule, Constant):
             self._scheduler = torch.optim.lr_scheduler.LambdaLR(
@@ -142,21 +127,22 @@ class FrameworkBackend(Backend):
             images, transform, batch_size=batch_size, training=training, session=self.session
         )
 
-    def to_host_batch(self, images: np.ndarray, labels: np.ndarray) -> Batch:
+    def to_host_batch(self, images: np.ndarray, labels: np.ndarray, kept: np.ndarray | None = None) -> Batch:
         tensor = torch.from_numpy(images)
-        if tensor.dtype != torch.uint8:
+        if tensor.ndim == 4 and tensor.dtype != torch.uint8:
             tensor = tensor.permute(0, 3, 1, 2).contiguous()
-        return tensor, torch.from_numpy(labels)
+        arrays = (labels,) if kept is None else (labels, kept)
+        return tensor, *map(torch.from_numpy, arrays)
 
     def train_step(self, batch: Batch) -> None:
-        logits, loss, labels = self._forward_loss(batch)
+        outputs, loss, labels = self._forward_loss(batch)
         self._optimizer.zero_grad()
         loss.backward()
         self._optimizer.step()
         if self._scheduler is not None:
             self._scheduler.step()
         self._loss_sum += loss.detach() * len(labels)
-        self._correct += (logits.detach().argmax(dim=1) == labels).sum()
+        self._correct += (self._answers(outputs.detach()) == labels).sum()
         self._images += len(labels)
 
     def take_metrics(self) -> Metrics:
@@ -172,18 +158,22 @@ class FrameworkBackend(Backend):
 
     @torch.inference_mode()
     def logits(self, batch: Batch) -> torch.Tensor:
-        self._set_mode(training=False)
-        return self._network(self._inputs(batch[0]))
+        outputs = self._outputs(batch)
+        return functional.pad(outputs, (1, 0)) if self._spec.output == "sigmoid" else outputs
 
     @torch.inference_mode()
-    def features(self, batch: Batch) -> torch.Tensor:
-        entered: list[torch.Tensor] = []
-        hook = self._head.register_forward_pre_hook(lambda _, inputs: entered.append(inputs[0]))
+    def features(self, batch: Batch, block: str | None = None) -> torch.Tensor:
+        found: list[torch.Tensor] = []
+        if block is None:
+            hook = self._head.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
+        else:
+            module = models.block_modules(self._network, self._spec)[block]
+            hook = module.register_forward_hook(lambda _, __, output: found.append(output))
         try:
-            self.logits(batch)
+            self._outputs(batch)
         finally:
             hook.remove()
-        return entered[0]
+        return found[0].mean(dim=(2, 3)) if found[0].ndim == 4 else found[0]
 
     def block_outputs(self, batch: Batch) -> dict[str, np.ndarray]:
         outputs: dict[str, np.ndarray] = {}
@@ -205,13 +195,9 @@ class FrameworkBackend(Backend):
         self._network.zero_grad()
         return gradients
 
-    def velocities(self) -> dict[str, np.ndarray]:
-        states = {name: self._optimizer.state.get(tensor, {}) for name, tensor in self._tensors.items()}
-        return {
-            name: self.to_numpy(state["momentum_buffer"]).copy()
-            for name, state in states.items()
-            if state.get("momentum_buffer") is not None
-        }
+    def moments(self) -> dict[str, np.ndarray]:
+        found = own_optimizer.moments(self._optimizer, self._tensors)
+        return {name: self.to_numpy(buffer).copy() for name, buffer in found}
 
     def to_numpy(self, array: Any) -> np.ndarray:
         return array.detach().cpu().numpy()
@@ -222,7 +208,6 @@ class FrameworkBackend(Backend):
 
     def settings(self) -> dict[str, Any]:
         norms = [module for module in self._network.modules() if isinstance(module, nn.BatchNorm2d)]
-        groups = self._optimizer.param_groups
         return {
             "threads": torch.get_num_threads(),
             "input_workers": self.session.input_workers,
@@ -239,15 +224,11 @@ class FrameworkBackend(Backend):
                 "running_variance": "unbiased" if norms else None,
             },
             "optimizer": {
-                "class": f"torch.optim.{type(self._optimizer).__name__}",
-                "learning_rates": sorted({group.get("initial_lr", group["lr"]) for group in groups}),
-                "momentum": groups[0]["momentum"],
-                "nesterov": groups[0]["nesterov"],
-                "weight_decay": groups[0]["weight_decay"],
-                "decay_form": "coupled",
+                **own_optimizer.settings(self._optimizer),
                 "schedule": schedule_name(self._schedule),
             },
-            "loss": "mean cross-entropy on logits",
+            "loss": LOSSES[self._spec.output],
+            "dropout": self._spec.dropout,
             "resize": "bilinear, antialiased (Pillow)"
             if self.session.track == "native"
             else "bilinear, antialiased (Pillow, the harness's)",
@@ -267,7 +248,8 @@ class FrameworkBackend(Backend):
         return tensor.to(self._device, non_blocking=True)
 
     def _inputs(self, images: torch.Tensor) -> torch.Tensor:
-        """Images on the device, normalised, (N, 3, H, W) contiguous, in the session's precision."""
+        """Images on the device, normalised, (N, 3, H, W) contiguous, in the session's precision; or features
+        (N, F)."""
         images = self._to_device(images)
         if images.dtype != torch.uint8:
             return images.to(self._dtype)
@@ -282,11 +264,24 @@ class FrameworkBackend(Backend):
 
         return keep
 
+    def _outputs(self, batch: Batch) -> torch.Tensor:
+        self._set_mode(training=False)
+        return self._network(self._inputs(batch[0]))
+
     def _forward_loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The last layer's outputs, the mean loss and the labels."""
         self._set_mode(training=True)
-        images, labels = self._inputs(batch[0]), self._to_device(batch[1])
-        logits = self._network(images)
-        return logits, functional.cross_entropy(logits, labels), labels
+        inputs, labels, *masks = self._inputs(batch[0]), *map(self._to_device, batch[1:])
+        if self._last is not None and self.session.track == "matched":
+            self._last.kept = masks[0].to(self._dtype)
+        outputs = self._network(inputs)
+        if self._spec.output == "sigmoid":
+            targets = labels.to(self._dtype)
+            return outputs, functional.binary_cross_entropy_with_logits(outputs[:, 0], targets), labels
+        return outputs, functional.cross_entropy(outputs, labels), labels
+
+    def _answers(self, outputs: torch.Tensor) -> torch.Tensor:
+        return outputs[:, 0] > 0 if self._spec.output == "sigmoid" else outputs.argmax(dim=1)
 
     def _set_mode(self, *, training: bool) -> None:
         if self._training == training:  # walking the modules at every step would cost more than the check

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 
 import torch
 import torchvision
 from torch import nn
+from torch.nn import functional
 
-from backends.architectures import HEAD, blocks_of, flattens, shapes
+from backends.architectures import HEAD, blocks_of, flattens, head_widths, outputs, shapes
 from backends.base import ModelSpec, require_architecture
 from backends.pytorch import INFO
 from backends.pytorch.resnet_v2 import ResNet18V2
@@ -18,14 +20,13 @@ from backends.pytorch.resnet_v2 import ResNet18V2
 
 def _resnet18(spec: ModelSpec) -> nn.Module:
     network = torchvision.models.resnet18(weights=None)
-    network.fc = _head(spec, network.fc.in_features)
+    network.fc = _head(spec)
     return network
 
 
 def _resnet18_v2(spec: ModelSpec) -> nn.Module:
     network = ResNet18V2(spec.classes)
-    if spec.head != "linear":
-        network.fc = _head(spec, network.fc.in_features)
+    network.fc = _head(spec)
     return network
 
 
@@ -39,10 +40,10 @@ def _vgg16(spec: ModelSpec) -> nn.Module:
         network.classifier[0] = nn.Linear(entering, 4096)
         network.classifier[3] = nn.Linear(4096, 4096)
         network.apply(_as_torchvision_draws_vgg)
-        network.classifier[6] = nn.Linear(4096, spec.classes)
+        network.classifier[6] = _head(spec)
     else:
         network.features.apply(_as_torchvision_draws_vgg)
-        network.classifier = _head(spec, entering)
+        network.classifier = _head(spec)
     return network
 
 
@@ -50,8 +51,8 @@ def _efficientnet_lite0(spec: ModelSpec) -> nn.Module:
     import timm  # takes most of a second, which the other architectures need not wait for
 
     network = timm.create_model("tf_efficientnet_lite0", num_classes=spec.classes)
-    if spec.head != "linear":
-        network.classifier = _head(spec, network.num_features)
+    if (spec.head, spec.output, spec.dropout) != ("linear", "softmax", 0):
+        network.classifier = _head(spec)
     return network
 
 
@@ -72,7 +73,7 @@ def build(spec: ModelSpec, *, dropout: bool) -> nn.Module:
     """
     require_architecture(INFO, spec.architecture)
     flattens(spec)  # raises for a head that the architecture does not have
-    network = ARCHITECTURES[spec.architecture](spec)
+    network = HeadAlone(spec) if spec.entry == "features" else ARCHITECTURES[spec.architecture](spec)
     if spec.initializer != "default":
         network.apply(_xavier if spec.initializer == "xavier" else _he)
     if not dropout:
@@ -87,6 +88,13 @@ def head_of(network: nn.Module, spec: ModelSpec) -> nn.Module:
     return network.get_submodule(_head_module(spec))
 
 
+def last_of(network: nn.Module, spec: ModelSpec) -> LastLinear | None:
+    """The last affine layer, where dropout is applied to what enters it."""
+    head = head_of(network, spec)
+    last = head[-1] if isinstance(head, nn.Sequential) else head
+    return last if isinstance(last, LastLinear) else None
+
+
 def block_modules(network: nn.Module, spec: ModelSpec) -> dict[str, nn.Module]:
     """For every block below the head the module whose output is the block's."""
     outputs = _OUTPUTS[spec.architecture]
@@ -96,16 +104,43 @@ def block_modules(network: nn.Module, spec: ModelSpec) -> dict[str, nn.Module]:
 # --- Heads and initialisers -----------------------------------------------------------------------
 
 
-def _head(spec: ModelSpec, features: int) -> nn.Module:
-    if spec.head == "linear":
-        return nn.Linear(features, spec.classes)
-    return nn.Sequential(
-        nn.Linear(features, 1024),
-        nn.ReLU(),
-        nn.Linear(1024, 128),
-        nn.ReLU(),
-        nn.Linear(128, spec.classes),
-    )
+class LastLinear(nn.Linear):
+    """The last affine layer, with dropout on the values that enter it. Not a layer of its own before it:
+    names of tensors are the same with and without."""
+
+    def __init__(self, features: int, units: int, rate: float) -> None:
+        super().__init__(features, units)
+        self.rate = rate
+        self.kept: torch.Tensor | None = None
+        """1 for each value (N, F) to keep; None: torch draws."""
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        if self.training and self.kept is not None:
+            values = values * self.kept / (1 - self.rate)
+        elif self.training:
+            values = functional.dropout(values, self.rate)
+        return super().forward(values)
+
+
+class HeadAlone(nn.Module):
+    """What is above the features."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.head = _head(spec)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.head(features)
+
+
+def _head(spec: ModelSpec) -> nn.Module:
+    *hidden, entering = head_widths(spec)
+    units = outputs(spec)
+    layers: list[nn.Module] = []
+    for inputs, width in itertools.pairwise([*hidden, entering]):
+        layers += [nn.Linear(inputs, width), nn.ReLU()]
+    last = LastLinear(entering, units, spec.dropout) if spec.dropout else nn.Linear(entering, units)
+    return nn.Sequential(*layers, last) if layers else last
 
 
 def _as_torchvision_draws_vgg(module: nn.Module) -> None:
@@ -191,4 +226,6 @@ def neutral_tensors(network: nn.Module, spec: ModelSpec) -> dict[str, torch.Tens
 
 
 def _head_module(spec: ModelSpec) -> str:
+    if spec.entry == "features":
+        return HEAD
     return "classifier.6" if spec.head == "fc6-fc7" else _MODULES[spec.architecture][HEAD]

@@ -7,6 +7,7 @@ gates show: three frameworks, whose kernels share no line, agree with these file
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 
 from safetensors.numpy import save_file
 
@@ -17,21 +18,33 @@ from benchmarks.harness.recipe import REFERENCE_BACKEND
 
 
 def main() -> None:
-    """Write the golden file of every network, or of those named."""
+    """Write the golden file of every network and of the rules, or of those named."""
     framework = backends.load(backends.resolve(REFERENCE_BACKEND))
     session = parity.double(Session(track="matched", threads=2))
     for network in parity.NETWORKS:
-        if sys.argv[1:] and network.name not in sys.argv[1:]:
-            continue
-        observed = {
-            mode: parity.observe(framework(session), network, mode, steps=parity.STEPS)
-            for mode in parity.MODES
-        }
-        tensors, metadata = parity.summarize(observed)
-        path = parity.golden_path(network)
-        path.parent.mkdir(exist_ok=True)
-        save_file(tensors, str(path), metadata=metadata)
-        print(f"{path}: {len(tensors)} tensors, {path.stat().st_size / 2**10:.0f} KiB")
+        if _asked(network.name):
+            observed = {
+                mode: parity.observe(framework(session), network, mode, steps=parity.STEPS)
+                for mode in parity.MODES
+            }
+            _write(network.name, observed)
+    if _asked(parity.UPDATES):
+        _write(
+            parity.UPDATES,
+            {rule.name: parity.observe_update(framework(session), rule) for rule in parity.RULES},
+        )
+
+
+def _asked(name: str) -> bool:
+    return not sys.argv[1:] or name in sys.argv[1:]
+
+
+def _write(name: str, observed: Mapping[str, parity.Observation]) -> None:
+    tensors, metadata = parity.summarize(observed)
+    path = parity.golden_path(name)
+    path.parent.mkdir(exist_ok=True)
+    save_file(tensors, str(path), metadata=metadata)
+    print(f"{path}: {len(tensors)} tensors, {path.stat().st_size / 2**10:.0f} KiB")
 
 
 if __name__ == "__main__":

@@ -13,13 +13,13 @@ from backends.base import (
     Initializer,
     ModelSpec,
     Normalization,
-    Optimizer,
     Track,
     Trainable,
     Transform,
     UsageError,
     one_line,
 )
+from backends.optimizers import Optimizer
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 

@@ -8,7 +8,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from backends.base import BenchmarkError, Optimizer, one_line
+from backends.base import (
+    BenchmarkError,
+    one_line,
+)
+from backends.optimizers import Optimizer
 from benchmarks.harness.cache import write_whole
 
 SCHEMA_FILE = Path(__file__).with_name("record.schema.json")
@@ -72,11 +76,13 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True):
     Errors are relative to a tensor's largest value, and null where something was missing or not finite."""
 
     passed: bool
-    mode: Literal["all", "frozen"]
-    """What was trained in the comparison."""
+    mode: str
+    """What was trained in the comparison: `all`, `frozen` (the head), `features` (the head alone), and under
+    which optimisers and schedules beside SGD; several are joined by a plus sign."""
     failures: tuple[str, ...] = ()
     logit_error: float | None
     block_error: float | None
+    features_error: float | None = None
     first_loss_error: float | None
     gradient_error: float | None
     loss_error: float | None
@@ -85,7 +91,7 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True):
     worst: dict[str, str]
     """For each kind of comparison the tensor with the largest error."""
     reference_sha256: str
-    """Of the golden file."""
+    """Of the network's golden file."""
     seconds: float
 
 

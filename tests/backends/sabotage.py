@@ -13,7 +13,12 @@ import msgspec
 import numpy as np
 
 from backends.architectures import is_head, is_parameter
-from backends.base import Backend, Batch, Constant, ModelSpec, Optimizer, schedule_factor
+from backends.base import (
+    Backend,
+    Batch,
+    ModelSpec,
+)
+from backends.optimizers import Constant, Optimizer, schedule_factor
 from benchmarks.harness import parity
 
 NETWORK = parity.Network("resnet18")

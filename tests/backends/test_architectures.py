@@ -7,7 +7,14 @@ import pytest
 
 import backends
 from backends.architectures import blocks_of, is_parameter, shapes
-from backends.base import Backend, BackendInfo, Head, ModelSpec, Optimizer, Session
+from backends.base import (
+    Backend,
+    BackendInfo,
+    Head,
+    ModelSpec,
+    Session,
+)
+from backends.optimizers import SGD
 
 INSTALLED = [card for card in backends.known().values() if backends.installed(card)]
 NETWORKS = [(card, architecture) for card in INSTALLED for architecture in card.architectures]
@@ -101,7 +108,7 @@ def test_the_published_network_has_its_parameters(card, architecture):
     tensors = backend.export_weights()
     assert [(name, tensor.shape) for name, tensor in tensors.items()] == list(shapes(spec).items())
     assert sum(tensor.size for name, tensor in tensors.items() if is_parameter(name)) == parameters
-    backend.configure_optimizer(Optimizer(learning_rate=0.5))
+    backend.configure_optimizer(SGD(learning_rate=0.5))
     settings = backend.settings()
     assert (settings["parameters"], settings["trained_parameters"]) == (parameters, parameters)
 

@@ -24,21 +24,16 @@ from backends.base import (
     NORMALIZATIONS,
     Backend,
     Batch,
-    Constant,
     DeviceError,
     ImageList,
-    InverseTime,
     ModelSpec,
-    Optimizer,
-    Schedule,
     Session,
-    StepDecay,
     Trainable,
     Transform,
     UsageError,
     WeightsError,
-    schedule_factor,
 )
+from backends.optimizers import SGD, Constant, InverseTime, Schedule, StepDecay, schedule_factor
 
 INSTALLED = [card for card in backends.known().values() if backends.installed(card)]
 SIZE = 32  # pixels: the smallest input all architectures take
@@ -281,7 +276,7 @@ class TestTraining:
         rate, momentum, decay = 2**-6, 0.5, 2**-5
         backend.set_trainable(Trainable())
         backend.configure_optimizer(
-            Optimizer(learning_rate=rate, head_multiplier=multiplier, momentum=momentum, weight_decay=decay)
+            SGD(learning_rate=rate, head_multiplier=multiplier, momentum=momentum, weight_decay=decay)
         )
         batch = backend.to_host_batch(images, labels)
         velocity: dict[str, np.ndarray] = {}
@@ -291,15 +286,15 @@ class TestTraining:
             gradients = backend.gradients(batch)
             backend.train_step(batch)
             after = backend.export_weights()
-            velocities = backend.velocities()
-            assert set(gradients) == set(velocities) == {name for name in after if is_parameter(name)}
+            velocities = backend.moments()
+            assert set(gradients) == {name for name in after if is_parameter(name)}
             for name, gradient in gradients.items():
                 velocity[name] = momentum * velocity.get(name, 0) + gradient + decay * before[name]
                 step = -rate * (multiplier if is_head(name) else 1) * velocity[name]
                 rounding = 4 * np.finfo(np.float32).eps * np.abs(before[name]).max()
                 error = np.abs(after[name] - before[name] - step).max()
                 assert error < 1e-4 * np.abs(step).max() + rounding, f"step of {name} is off by {error:.1e}"
-                assert_close(velocities[name], velocity[name], of=f"velocity of {name}", tolerance=1e-4)
+                assert_close(velocities[f"velocity of {name}"], velocity[name], of=f"velocity of {name}", tolerance=1e-4)
                 visible += np.abs(step).max() > 100 * rounding
         assert visible > len(velocity)  # of the two steps taken, more than half could have shown a fault
 
@@ -307,7 +302,7 @@ class TestTraining:
     def test_a_schedule_counts_steps_from_zero(self, framework, images, labels, schedule: Schedule):
         backend = make(framework)
         backend.set_trainable(Trainable(first="head"))
-        backend.configure_optimizer(Optimizer(learning_rate=0.25, schedule=schedule))
+        backend.configure_optimizer(SGD(learning_rate=0.25, schedule=schedule))
         batch = backend.to_host_batch(images, labels)
         for count in range(3):
             rate = 0.25 * schedule_factor(schedule, count)
@@ -319,7 +314,7 @@ class TestTraining:
     def test_frozen_layers_and_their_statistics_stay_and_get_no_gradient(self, framework, images, labels):
         backend = make(framework)
         backend.set_trainable(Trainable(first="head"))
-        backend.configure_optimizer(Optimizer(learning_rate=0.1, weight_decay=0.001))
+        backend.configure_optimizer(SGD(learning_rate=0.1, weight_decay=0.001))
         before = backend.export_weights()
         batch = backend.to_host_batch(images, labels)
         assert set(backend.gradients(batch)) == {"head.weight", "head.bias"}
@@ -334,7 +329,7 @@ class TestTraining:
         architecture = framework.info.architectures[0]
         block = blocks_of(spec_of(framework))[-1]
         backend.set_trainable(Trainable(first=block))
-        backend.configure_optimizer(Optimizer(learning_rate=0.1))
+        backend.configure_optimizer(SGD(learning_rate=0.1))
         before = backend.export_weights()
         backend.train_step(backend.to_host_batch(images, labels))
         after = backend.export_weights()
@@ -349,7 +344,7 @@ class TestTraining:
         running = [name for name in backend.export_weights() if is_statistic(name)]
         for mode, moves in (("stored", False), ("batch", True)):
             backend.set_trainable(Trainable(batch_norm=mode))
-            backend.configure_optimizer(Optimizer(learning_rate=0.01))
+            backend.configure_optimizer(SGD(learning_rate=0.01))
             before = backend.export_weights()
             backend.train_step(batch)
             after = backend.export_weights()
@@ -362,7 +357,7 @@ class TestTraining:
         """Of resnet18_v2's leading batch norm, which sees the images themselves."""
         backend = make(framework, "resnet18_v2", track=track)
         before = backend.export_weights()
-        backend.configure_optimizer(Optimizer(learning_rate=0.01))
+        backend.configure_optimizer(SGD(learning_rate=0.01))
         backend.train_step(backend.to_host_batch(images, labels))
         after = backend.export_weights()
         expected = 0.9 * before["bn0.running_mean"] + 0.1 * images.mean(axis=(0, 1, 2))
@@ -373,7 +368,7 @@ class TestTraining:
     def test_metrics_are_the_mean_loss_and_hits_of_all_images(self, framework, images, labels):
         backend = make(framework)
         backend.set_trainable(Trainable(first="head"))
-        backend.configure_optimizer(Optimizer(learning_rate=0.5))
+        backend.configure_optimizer(SGD(learning_rate=0.5))
         losses, hits = [], 0
         for part in (slice(0, 6), slice(6, 8)):  # unequal batches: the mean is over images, not over batches
             batch = backend.to_host_batch(images[part], labels[part])
@@ -395,7 +390,7 @@ class TestTraining:
     def test_settings_are_the_same_questions_everywhere(self, framework):
         backend = make(framework)
         backend.set_trainable(Trainable(first="head"))
-        backend.configure_optimizer(Optimizer(learning_rate=0.125, momentum=0.5, schedule=Constant()))
+        backend.configure_optimizer(SGD(learning_rate=0.125, momentum=0.5, schedule=Constant()))
         settings = backend.settings()
         assert set(settings) == {
             "threads", "input_workers", "compiled", "layout", "dtype", "tf32", "determinism", "batch_norm",
@@ -440,11 +435,11 @@ class TestMatched:
         expected = features @ tensors["head.weight"].T + tensors["head.bias"]
         assert_close(logits, expected, of="logits", tolerance=FLOAT64)
         backend.set_trainable(Trainable(batch_norm="stored"))
-        backend.configure_optimizer(Optimizer(learning_rate=RATE, momentum=MOMENTUM))
+        backend.configure_optimizer(SGD(learning_rate=RATE, momentum=MOMENTUM))
         gradients = backend.gradients(batch)
         backend.train_step(batch)
         assert backend.take_metrics().loss == pytest.approx(cross_entropy(logits, labels), rel=FLOAT64)
-        outputs = (backend.export_weights(), gradients, backend.velocities(), backend.block_outputs(batch))
+        outputs = (backend.export_weights(), gradients, backend.moments(), backend.block_outputs(batch))
         arrays = [logits, features, *(array for output in outputs for array in output.values())]
         assert {array.dtype for array in arrays} == {np.dtype("float64")}
 
@@ -454,7 +449,7 @@ class TestMatched:
         backend = double(framework)
         backend.set_trainable(Trainable(first="head"))
         backend.configure_optimizer(
-            Optimizer(
+            SGD(
                 learning_rate=RATE,
                 head_multiplier=MULTIPLIER,
                 momentum=MOMENTUM,
@@ -472,15 +467,15 @@ class TestMatched:
             for name in tensors:
                 velocity[name] = MOMENTUM * velocity[name] + gradients[name] + DECAY * tensors[name]
                 tensors[name] = tensors[name] - rate * velocity[name]
-        after, velocities = backend.export_weights(), backend.velocities()
-        assert set(velocities) == set(tensors)
+        after, velocities = backend.export_weights(), backend.moments()
+        assert set(velocities) == {f"velocity of {name}" for name in tensors}
         for name, tensor in tensors.items():
             assert_close(after[name], tensor, of=name, tolerance=FLOAT64)
-            assert_close(velocities[name], velocity[name], of=f"velocity of {name}", tolerance=FLOAT64)
+            assert_close(velocities[f"velocity of {name}"], velocity[name], of=f"velocity of {name}", tolerance=FLOAT64)
 
     def test_the_leading_batch_norm_moves_to_the_images_unbiased_variance(self, framework, images, labels):
         backend = double(framework, "resnet18_v2")
-        backend.configure_optimizer(Optimizer(learning_rate=RATE))
+        backend.configure_optimizer(SGD(learning_rate=RATE))
         before = backend.export_weights()
         backend.train_step(backend.to_host_batch(images, labels))
         after, seen = backend.export_weights(), images.astype(np.float64)
@@ -494,7 +489,7 @@ class TestMatched:
     def test_every_running_variance_moves_to_the_unbiased_one(self, framework, images, labels):
         """A batch twice over has the same biased variance in every layer, and another size to correct for."""
         backend = double(framework, "resnet18")
-        backend.configure_optimizer(Optimizer(learning_rate=RATE))
+        backend.configure_optimizer(SGD(learning_rate=RATE))
         before = backend.export_weights()
         moved = []
         for times in (1, 2):
@@ -516,7 +511,7 @@ class TestMatched:
         """The gradient along a direction is the slope of the loss that inference shows."""
         backend = double(framework, normalizing(framework))
         backend.set_trainable(Trainable(batch_norm="stored"))
-        backend.configure_optimizer(Optimizer(learning_rate=RATE))
+        backend.configure_optimizer(SGD(learning_rate=RATE))
         batch, tensors = backend.to_host_batch(images, labels), backend.export_weights()
         random, step = np.random.RandomState(4), 2**-30
         direction = {
@@ -542,7 +537,7 @@ class TestMatched:
         """VGG16's own two layers have it in torchvision and Gluon."""
         backend = make(framework, "vgg16", track="matched", head="fc6-fc7")
         backend.set_trainable(Trainable(first="head"))
-        backend.configure_optimizer(Optimizer(learning_rate=RATE))
+        backend.configure_optimizer(SGD(learning_rate=RATE))
         batch = backend.to_host_batch(images, labels)
         expected = cross_entropy(logits_of(backend, batch), labels)
         backend.train_step(batch)
@@ -551,7 +546,7 @@ class TestMatched:
     def test_settings_tell_its_batch_norm(self, framework):
         backend = make(framework, "efficientnet_lite0", track="matched")
         backend.set_trainable(Trainable(first="head"))
-        backend.configure_optimizer(Optimizer(learning_rate=RATE, schedule=StepDecay(steps=2, factor=0.5)))
+        backend.configure_optimizer(SGD(learning_rate=RATE, schedule=StepDecay(steps=2, factor=0.5)))
         settings = backend.settings()
         assert settings["batch_norm"] == {
             "layers": 49,

@@ -21,17 +21,14 @@ import backends
 from backends.base import (
     DataError,
     ImageList,
-    InverseTime,
     ModelSpec,
-    Optimizer,
     Session,
-    StepDecay,
     Trainable,
     Transform,
     UsageError,
     WeightsError,
-    schedule_factor,
 )
+from backends.optimizers import SGD, InverseTime, StepDecay, schedule_factor
 
 GLUON = backends.resolve("gluon")
 mx = pytest.importorskip("mxnet", reason="MXNet is not installed in this environment")
@@ -75,7 +72,7 @@ class TestNetwork:
         for threads in (1, 2):
             backend = FrameworkBackend(Session(threads=threads))
             backend.build(ModelSpec(architecture=ARCHITECTURE, classes=2, image_size=SIZE))
-            backend.configure_optimizer(Optimizer(learning_rate=0.1))
+            backend.configure_optimizer(SGD(learning_rate=0.1))
             assert backend.settings()["threads"] == threads
 
     @pytest.mark.parametrize("size", [4, 5, 6, 7, 9])
@@ -151,7 +148,7 @@ class TestTraining:
     def test_the_leading_statistics_move_as_mxnet_moves_the_others(self, batch):
         backend = make()
         images = 2 * batch[0] + 1
-        backend.configure_optimizer(Optimizer(learning_rate=0.01))
+        backend.configure_optimizer(SGD(learning_rate=0.01))
         backend.train_step(backend.to_host_batch(images, batch[1]))
         moved = backend.export_weights()
         assert moved["bn0.running_mean"] == pytest.approx(0.1 * images.mean(axis=(0, 1, 2)), abs=1e-6)
@@ -161,7 +158,7 @@ class TestTraining:
     def test_one_value_to_a_channel_has_no_variance_to_correct(self):
         """At 32 pixels the last stage has one for each image."""
         backend = make(track="matched", architecture="resnet18")
-        backend.configure_optimizer(Optimizer(learning_rate=0.01))
+        backend.configure_optimizer(SGD(learning_rate=0.01))
         before = backend.export_weights()["layer4.1.bn2.running_var"]
         image = np.random.RandomState(0).randint(0, 256, (1, SIZE, SIZE, 3), dtype=np.uint8)
         backend.train_step(backend.to_host_batch(image, np.zeros(1, np.int64)))
@@ -174,7 +171,7 @@ class TestTraining:
         """In the native track too."""
         backend = make()
         backend.set_trainable(Trainable(first="head"))
-        backend.configure_optimizer(Optimizer(learning_rate=0.5, momentum=0.5, schedule=schedule))
+        backend.configure_optimizer(SGD(learning_rate=0.5, momentum=0.5, schedule=schedule))
         images = backend.to_host_batch(*batch)
         velocity = np.zeros((3, 512), np.float32)
         for step in range(4):
@@ -184,18 +181,16 @@ class TestTraining:
             change = backend.export_weights()["head.weight"] - before
             rate = 0.5 * schedule_factor(schedule, step)
             assert np.abs(change + rate * velocity).max() < 1e-5 * np.abs(velocity).max()
-            assert (
-                np.abs(backend.velocities()["head.weight"] - velocity).max() < 1e-5 * np.abs(velocity).max()
-            )
+            assert np.abs(backend.moments()["head.weight"] - velocity).max() < 1e-5 * np.abs(velocity).max()
 
     def test_the_native_track_says_that_its_variances_are_biased(self):
         backend = make()
-        backend.configure_optimizer(Optimizer(learning_rate=0.1))
+        backend.configure_optimizer(SGD(learning_rate=0.1))
         assert backend.settings()["batch_norm"]["running_variance"] == "biased"
 
     def test_nesterov_momentum_is_refused(self):
         with pytest.raises(UsageError, match="Nesterov"):
-            make().configure_optimizer(Optimizer(learning_rate=0.1, momentum=0.9, nesterov=True))
+            make().configure_optimizer(SGD(learning_rate=0.1, momentum=0.9, nesterov=True))
 
 
 # --- The official checkpoint --------------------------------------------------------------------------------

@@ -32,14 +32,13 @@ from backends.base import (
     NORMALIZATIONS,
     DataError,
     ImageList,
-    InverseTime,
     ModelSpec,
-    Optimizer,
     Session,
     Trainable,
     Transform,
     WeightsError,
 )
+from backends.optimizers import SGD, InverseTime
 
 pytestmark = pytest.mark.skipif(
     not backends.installed(backends.resolve("keras")), reason="Keras is not installed in this environment"
@@ -188,7 +187,7 @@ class TestFrozen:
     def test_no_backward_runs_through_what_is_frozen(self, first, filters, inputs):
         backend = make(head="mlp-1024-128")
         backend.set_trainable(Trainable(first=first))
-        backend.configure_optimizer(Optimizer(learning_rate=0.1, momentum=0.5))
+        backend.configure_optimizer(SGD(learning_rate=0.1, momentum=0.5))
         for function in (backend._train, backend._gradients):
             operations = executed(function)
             assert operations["Conv2D"] == 13
@@ -200,7 +199,7 @@ class TestFrozen:
         batch = batch_for(backend)
         for first, moves in (("head", False), ("all", True), ("head", False)):
             backend.set_trainable(Trainable(first=first))
-            backend.configure_optimizer(Optimizer(learning_rate=0.1))
+            backend.configure_optimizer(SGD(learning_rate=0.1))
             before = backend.export_weights()
             backend.train_step(batch)
             after = backend.export_weights()
@@ -218,7 +217,7 @@ class TestStep:
             {**backend.export_weights(), "head.weight": kernel, "head.bias": bias}, head=True
         )
         backend.set_trainable(Trainable(first="head"))
-        backend.configure_optimizer(Optimizer(learning_rate=2**-10))
+        backend.configure_optimizer(SGD(learning_rate=2**-10))
         images, _ = batch_for(backend)
         batch = backend.to_host_batch(backend.to_numpy(images), np.ones(4, np.int64))
         assert backend.gradients(batch)["head.bias"] == pytest.approx([1, -1, 0])
@@ -230,7 +229,7 @@ class TestStep:
     def test_one_trace_serves_batches_of_every_size_and_kind(self):
         backend = make()
         backend.set_trainable(Trainable(first="head"))
-        backend.configure_optimizer(Optimizer(learning_rate=0.1))
+        backend.configure_optimizer(SGD(learning_rate=0.1))
         for images in (4, 3, 1):
             pixels = np.zeros((images, SIZE, SIZE, 3), np.uint8)
             for batch in (
@@ -248,7 +247,7 @@ class TestStep:
         rate, momentum = 2**-4, 0.5
         backend.set_trainable(Trainable(first="head"))
         backend.configure_optimizer(
-            Optimizer(
+            SGD(
                 learning_rate=rate,
                 head_multiplier=multiplier,
                 momentum=momentum,
@@ -272,21 +271,21 @@ class TestStep:
         backend, decay = make(), 1.0
         backend.set_trainable(Trainable(first="head"))
         backend.configure_optimizer(
-            Optimizer(learning_rate=0.25, head_multiplier=2, momentum=0.5, schedule=InverseTime(decay=decay))
+            SGD(learning_rate=0.25, head_multiplier=2, momentum=0.5, schedule=InverseTime(decay=decay))
         )
         batch = batch_for(backend)
-        assert backend.velocities() == {}
+        assert backend.moments() == {}
         first = backend.gradients(batch)["head.weight"]
         backend.train_step(batch)
-        assert backend.velocities()["head.weight"] == pytest.approx(first, rel=1e-5, abs=1e-6)
+        assert backend.moments()["head.weight"] == pytest.approx(first, rel=1e-5, abs=1e-6)
         second = backend.gradients(batch)["head.weight"]
         backend.train_step(batch)
         expected = second + 0.5 * first * (1 + decay)
-        assert backend.velocities()["head.weight"] == pytest.approx(expected, rel=1e-4, abs=1e-6)
+        assert backend.moments()["head.weight"] == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
     def test_a_map_of_one_value_has_no_unbiased_variance_and_does_no_harm(self):
         backend = make(architecture="resnet18", track="matched")
-        backend.configure_optimizer(Optimizer(learning_rate=2**-10))
+        backend.configure_optimizer(SGD(learning_rate=2**-10))
         backend.train_step(batch_for(backend, 1))  # behind layer4 an image of 32 pixels is one value
         assert all(np.isfinite(tensor).all() for tensor in backend.export_weights().values())
 
@@ -294,15 +293,13 @@ class TestStep:
         backend = make()
         backend.set_trainable(Trainable(first="block5"))
         backend.configure_optimizer(
-            Optimizer(
-                learning_rate=0.01, head_multiplier=10, weight_decay=0.001, schedule=InverseTime(decay=0.5)
-            )
+            SGD(learning_rate=0.01, head_multiplier=10, weight_decay=0.001, schedule=InverseTime(decay=0.5))
         )
         optimizer = backend.settings()["optimizer"]
         assert optimizer["learning_rates"] == [0.01, 0.1]
         assert optimizer["weight_decay"] == 0.001
         assert optimizer["schedule"] == "inverse-time"
-        backend.configure_optimizer(Optimizer(learning_rate=0.01))
+        backend.configure_optimizer(SGD(learning_rate=0.01))
         optimizer = backend.settings()["optimizer"]
         assert optimizer["learning_rates"] == [0.01]
         assert optimizer["weight_decay"] == 0
@@ -313,7 +310,7 @@ class TestStep:
         in_force = tf.config.threading.get_intra_op_parallelism_threads()
         backend = backends.load(backends.resolve("keras"))(Session(threads=in_force + 3))
         backend.build(make()._spec)
-        backend.configure_optimizer(Optimizer(learning_rate=0.1))
+        backend.configure_optimizer(SGD(learning_rate=0.1))
         assert backend.settings()["threads"] == in_force
 
     def test_synchronize_waits(self, tf):
@@ -600,7 +597,7 @@ class TestFiles:
         backend, path = make(architecture=architecture), tmp_path / f"model{suffix}"
         random_weights(backend)  # with a scale of resnet18_v2's leading batch norm, which must not be used
         backend.set_trainable(Trainable(first="head"))
-        backend.configure_optimizer(Optimizer(learning_rate=0.1, momentum=0.5, weight_decay=0.1))
+        backend.configure_optimizer(SGD(learning_rate=0.1, momentum=0.5, weight_decay=0.1))
         backend.save_checkpoint(path)
         opened = keras.saving.load_model(path)
         assert {type(layer).__module__.partition(".")[0] for layer in opened.layers} == {"keras"}

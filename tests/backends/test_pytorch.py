@@ -21,7 +21,13 @@ from PIL import Image
 
 import backends
 from backends.architectures import is_head, shapes
-from backends.base import ModelSpec, Optimizer, Session, UsageError, WeightsError
+from backends.base import (
+    ModelSpec,
+    Session,
+    UsageError,
+    WeightsError,
+)
+from backends.optimizers import SGD
 
 PYTORCH = backends.resolve("pytorch")
 torch = pytest.importorskip("torch", reason="PyTorch is not installed in this environment")
@@ -69,7 +75,7 @@ class TestNetworks:
 
     def test_nesterov_without_momentum_is_plain(self):
         backend = make()
-        backend.configure_optimizer(Optimizer(learning_rate=0.5, nesterov=True))
+        backend.configure_optimizer(SGD(learning_rate=0.5, nesterov=True))
         assert backend.settings()["optimizer"]["nesterov"] is False
 
 

@@ -4,7 +4,10 @@ import pytest
 
 import backends
 from backends.architectures import ARCHITECTURES
-from backends.base import InverseTime, UsageError
+from backends.base import (
+    UsageError,
+)
+from backends.optimizers import InverseTime
 from benchmarks.harness.recipe import (
     PROFILES,
     RECIPES,

@@ -13,7 +13,11 @@ import pytest
 
 import backends
 from backends import weights
-from backends.base import DeviceError, Optimizer, UsageError
+from backends.base import (
+    DeviceError,
+    UsageError,
+)
+from backends.optimizers import SGD
 from benchmarks.harness import data, initial, messages, parity, record, runner
 from benchmarks.harness.batches import Batches
 from benchmarks.harness.decoded import key_of, open_decoded
@@ -75,7 +79,7 @@ class TestCells:
             recipe,
             initializer="he",
             input=msgspec.structs.replace(recipe.input, normalization="imagenet"),
-            optimizer=Optimizer(learning_rate=0.01),
+            optimizer=SGD(learning_rate=0.01),
             epochs=3,
             head="linear",
         )
@@ -134,7 +138,7 @@ class TestCells:
         wild = msgspec.structs.replace(
             recipe_for(card, "scratch"),
             initializer="he",  # with a smaller start all of VGG16's relus may die first, at a finite loss
-            optimizer=Optimizer(learning_rate=1e20, momentum=0.9),
+            optimizer=SGD(learning_rate=1e20, momentum=0.9),
             epochs=3,
         )
         found = run(job_for(card, images, wild), tmp_path)
