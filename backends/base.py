@@ -67,6 +67,7 @@ Output = Literal["softmax", "sigmoid"]
 Entry = Literal["images", "features"]
 Initializer = Literal["default", "xavier", "he"]
 Normalization = Literal["imagenet", "caffe", "inception"]
+ResizeMode = Literal["shorter-side", "squash", "none"]
 
 
 class BackendInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,14 +152,16 @@ class Transform(msgspec.Struct, frozen=True, kw_only=True):
     """From a decoded image to an input.
 
     Training: a random crop of `scale` of the area with an aspect ratio within `ratio`, resized to
-    `size` x `size`, flipped left-right with probability 1/2. Testing: resize to `resize`, then the centre
-    `size` x `size`. Both end with `normalization`.
+    `size` x `size`, flipped left-right with probability 1/2; without `augment`, as testing. Testing: resize
+    to `resize`, then the centre `size` x `size`. Both end with `normalization`.
     """
 
     size: int
     resize: int
-    resize_mode: Literal["shorter-side", "squash"] = "shorter-side"
-    """Test images: the shorter side becomes `resize`, or both sides do."""
+    resize_mode: ResizeMode = "shorter-side"
+    """Test images: the shorter side becomes `resize`, or both sides do, or (`none`, matched track) neither."""
+    augment: bool = True
+    """False in the matched track only."""
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     normalization: Normalization = "imagenet"

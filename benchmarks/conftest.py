@@ -48,7 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     console = Console(file=sys.__stdout__)  # a cell runs with pytest's capture switched off
     try:
-        values = {flag.name[2:]: config.getoption(flag.name) for flag in plan.FLAGS}
+        values = {flag.key: config.getoption(flag.name) for flag in plan.FLAGS}
         options = plan.parse(values)
         cells = _cells(options)
         if not cells:
@@ -89,8 +89,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def _gate_name(cell: Cell) -> str:
-    network = parity.Network(cell.recipe.architecture, cell.recipe.head)
-    return f"{cell.backend}-{network.name}-{parity.mode_of(cell.recipe.trainable)}"
+    modes, rules = parity.coverage_of(cell.recipe)
+    covered = "+".join((*modes, *(rule.name for rule in rules)))
+    network = parity.network_of(cell.recipe.model(classes=2, image_size=cell.profile.image_size))
+    return f"{cell.backend}-{network.name}-{covered}"
 
 
 @pytest.fixture

@@ -69,6 +69,13 @@ def training_crop(
     return Crop(left=left, top=top, width=crop_width, height=crop_height, flip=flip)
 
 
+def dropout_mask(width: int, rate: float, *, seed: int, epoch: int, index: int) -> np.ndarray:
+    """What dropout keeps of one image's values: (width,) uint8, 0 with probability `rate`, a multiple of
+    1/256."""
+    blocks = (_bits(b"dropout", seed, epoch, index, block) for block in range(-(-width // 64)))
+    return (np.frombuffer(b"".join(blocks), np.uint8)[:width] >= rate * 256).astype(np.uint8)
+
+
 def _uniform(purpose: bytes, seed: int, epoch: int, index: int) -> Iterator[float]:
     """Multiples of 2^-53 in [0, 1), as many as are asked for."""
     block = 0
@@ -111,13 +118,15 @@ def testing_image(pixels: np.ndarray, transform: Transform) -> np.ndarray:
     """Resize an image (H, W, 3) uint8 as `transform` says and cut out the centre (size, size, 3).
 
     As torchvision's `Resize` and `CenterCrop` on Pillow's images: with `shorter-side` the longer side's
-    fraction of a pixel is dropped; a resized image that is smaller than the centre gets a black border. The
+    fraction of a pixel is dropped; an image that is then smaller than the centre gets a black border. The
     result may be read-only.
     """
     height, width = pixels.shape[:2]
     size, resize = transform.size, transform.resize
     whole = _cut(pixels, Crop(left=0, top=0, width=width, height=height, flip=False))
-    if transform.resize_mode == "squash":
+    if transform.resize_mode == "none":
+        image = whole
+    elif transform.resize_mode == "squash":
         image = resized(whole, resize, resize)
     else:
         shorter = min(width, height)

@@ -11,9 +11,10 @@ import msgspec
 import backends
 from backends import architectures, weights
 from backends.base import Backend, BenchmarkError, ModelSpec, Session, WeightsError
-from benchmarks.harness import initial
-from benchmarks.harness.cell import Emit, epochs, native_pipelines
+from benchmarks.harness import initial, phases, pipelines, training
 from benchmarks.harness.messages import (
+    Emit,
+    EpochEnd,
     PretrainDone,
     PretrainJob,
     PublishedJob,
@@ -41,7 +42,8 @@ def pretrain(job: PretrainJob, emit: Emit) -> PretrainDone:
     image_size = job.recipe.image_size
     if image_size is None:
         raise BenchmarkError(f"recipe {job.recipe.id}: pretraining needs its image_size written down")
-    backend.build(job.recipe.model(classes=len(job.data.classes), image_size=image_size))
+    spec = job.recipe.model(classes=len(job.data.classes), image_size=image_size)
+    backend.build(spec)
     backend.set_trainable(job.recipe.trainable)
     backend.configure_optimizer(job.recipe.optimizer)
     settings = Training(
@@ -50,9 +52,21 @@ def pretrain(job: PretrainJob, emit: Emit) -> PretrainDone:
         image_size=image_size,
         optimizer=job.recipe.optimizer,
     )
+    parts = pipelines.parts_of(job.data, None)
+    train, test = (
+        pipelines.native(backend, job.recipe, job.data, part, settings, training=part is parts.train)
+        for part in (parts.train, parts.test)
+    )
     accuracy = 0.0
-    pipelines = native_pipelines(backend, job.recipe, job.data, settings)
-    for result in epochs(backend, pipelines, job.data, settings, emit):
+    for result in training.epochs(
+        backend,
+        train,
+        pipelines.Scored(test, parts.test.labels),
+        train_images=len(parts.train.places),
+        count=settings.epochs,
+        on_step=phases.step_events(emit, settings.epochs),
+    ):
+        emit(EpochEnd(row=result.row, epochs=settings.epochs))
         accuracy = result.row.test_accuracy
     sha256 = weights.write(
         Path(job.target),

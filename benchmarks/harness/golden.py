@@ -23,7 +23,7 @@ def main() -> None:
     session = parity.double(Session(track="matched", threads=2))
     for network in parity.NETWORKS:
         if _asked(network.name):
-            observed = {
+            observed: dict[str, parity.Observation] = {
                 mode: parity.observe(framework(session), network, mode, steps=parity.STEPS)
                 for mode in parity.MODES
             }

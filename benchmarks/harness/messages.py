@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from backends.base import ModelSpec, Normalization
 from benchmarks.harness.data import DataSet
-from benchmarks.harness.parity import Mode, Network
+from benchmarks.harness.parity import Mode, Network, Rule
 from benchmarks.harness.plan import Cell
 from benchmarks.harness.recipe import Recipe
 from benchmarks.harness.record import CellDescription, Data, Epoch, Failure, Gate, Record, Weights
@@ -78,7 +80,8 @@ class GateJob(msgspec.Struct, frozen=True, kw_only=True, tag="gate"):
 
     backend: str
     network: Network
-    mode: Mode
+    modes: tuple[Mode, ...]
+    rules: tuple[Rule, ...]
     device: str
     precision: str
     variant: str
@@ -201,3 +204,4 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
 Outcome = CellDone | PretrainDone | GateDone | WeightsDone | ProbeDone | Failed
 """The last event of a job."""
 Event = Step | EpochEnd | Stage | Outcome
+Emit = Callable[[Event], None]

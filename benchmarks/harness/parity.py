@@ -44,6 +44,7 @@ from backends.optimizers import (
     schedule_name,
 )
 from benchmarks.harness.initial import Tensors, generator
+from benchmarks.harness.recipe import Recipe
 from benchmarks.harness.record import Gate
 
 # --- What is compared -----------------------------------------------------------------------------
@@ -137,11 +138,15 @@ def network_of(spec: ModelSpec) -> Network:
     return network
 
 
+OptimizerName = Literal["sgd", "nesterov", "rmsprop", "adam"]
+ScheduleName = Literal["constant", "step", "inverse-time", "exponential", "one-cycle"]
+
+
 class Rule(msgspec.Struct, frozen=True):
     """How gradients become a step: an optimiser under a schedule."""
 
-    optimizer: Literal["sgd", "nesterov", "rmsprop", "adam"]
-    schedule: Literal["constant", "step", "inverse-time", "exponential", "one-cycle"]
+    optimizer: OptimizerName
+    schedule: ScheduleName
 
     @property
     def name(self) -> str:
@@ -151,32 +156,30 @@ class Rule(msgspec.Struct, frozen=True):
     @property
     def update(self) -> Optimizer:
         """The optimiser under test. Epsilon is large enough to be seen wherever it is added."""
-        schedule = _SCHEDULES[self.schedule]
-        common = {"learning_rate": 2**-7, "head_multiplier": 8, "weight_decay": 2**-10, "schedule": schedule}
+        common: dict[str, Any] = {
+            "head_multiplier": 8,
+            "weight_decay": 2**-10,
+            "schedule": _SCHEDULES[self.schedule],
+        }
         if self.optimizer == "rmsprop":
-            return RMSprop(**{**common, "learning_rate": 2**-10}, alpha=0.875, epsilon=2**-7)
+            return RMSprop(learning_rate=2**-10, alpha=0.875, epsilon=2**-7, **common)
         if self.optimizer == "adam":
-            betas = (0.875, 1 - 2**-6)
-            return Adam(**{**common, "learning_rate": 2**-10}, betas=betas, epsilon=2**-7)
-        return SGD(**common, momentum=0.875, nesterov=self.optimizer == "nesterov")
+            return Adam(learning_rate=2**-10, betas=(0.875, 1 - 2**-6), epsilon=2**-7, **common)
+        return SGD(learning_rate=2**-7, momentum=0.875, nesterov=self.optimizer == "nesterov", **common)
 
 
-_SCHEDULES: Mapping[str, Schedule] = {
+_SCHEDULES: Mapping[ScheduleName, Schedule] = {
     "constant": Constant(),
     "step": StepDecay(steps=3, factor=0.5),
     "inverse-time": InverseTime(decay=0.25),
     "exponential": Exponential(factor=1.5),
     "one-cycle": OneCycle(steps=STEPS),
 }
-RULES = tuple(
-    Rule(optimizer, schedule)
-    for optimizer in ("sgd", "nesterov", "rmsprop", "adam")
-    for schedule in _SCHEDULES
-)
+RULES = tuple(Rule(optimizer, schedule) for optimizer in get_args(OptimizerName) for schedule in _SCHEDULES)
 RULES_NETWORK, RULES_IMAGE_SIZE = Network("resnet18"), 32
 """Which network the rules act on, on images of this size."""
 RULES_TENSORS = ("conv1.", "bn1.", "layer4.1.", "head.")
-"""Which of its tensors are compared: a rule treats those alike that are in the body, and those in the head."""
+"""Which of its tensors are compared: a rule treats all of the body alike, and all of the head."""
 UPDATES = "updates"
 """Name of the rules' golden file."""
 
@@ -298,6 +301,22 @@ def mode_of(trainable: Trainable) -> Mode:
     """The comparison that covers what a recipe trains: what is frozen, or trains from a block up, is made of
     both."""
     return "frozen" if trainable == TRAINABLE["frozen"] else "all"
+
+
+def coverage_of(recipe: Recipe) -> tuple[tuple[Mode, ...], tuple[Rule, ...]]:
+    """The comparisons that cover all a recipe does. A head that is trained on stored features takes two: that
+    the network's features are right, and that the head learns from them."""
+    modes: list[Mode] = []
+    for phase in recipe.phases:
+        if recipe.classifier is not None:
+            modes.append("frozen")
+        elif phase.on == "features":
+            modes += ["frozen", "features"]
+        else:
+            modes.append(mode_of(phase.trainable))
+    found = (rule_of(phase.optimizer) for phase in recipe.phases if recipe.classifier is None)
+    rules = {rule for rule in found if rule is not None}
+    return tuple(mode for mode in MODES if mode in modes), tuple(rule for rule in RULES if rule in rules)
 
 
 # --- Observing ------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from benchmarks.harness.recipe import (
     Recipe,
     all_recipes,
     profile_of,
-    recipe_of,
+    recipes_of,
 )
 
 PROTOCOLS = tuple(protocol for protocol in get_args(Protocol) if protocol != "pretrain")
@@ -29,6 +29,10 @@ MATCHED_ARCHITECTURE = "efficientnet_lite0"
 """The matched track's, where none is asked for: quick on a CPU, and its ImageNet weights arrive with pip."""
 
 
+IMAGE_SIZES = range(32, 1025)
+"""Pixels. Below 32 the last block of every architecture is left without one."""
+
+
 class Flag(msgspec.Struct, frozen=True, kw_only=True):
     """One option of `pytest benchmarks`, described once for every command that takes it."""
 
@@ -38,6 +42,11 @@ class Flag(msgspec.Struct, frozen=True, kw_only=True):
     many: bool = False
     """May be given several times, or once with commas."""
     switch: bool = False
+
+    @property
+    def key(self) -> str:
+        """The field of `Options`."""
+        return self.name.removeprefix("--").replace("-", "_")
 
 
 FLAGS = (
@@ -59,7 +68,8 @@ FLAGS = (
     Flag(
         name="--recipe",
         many=True,
-        help="id of a recipe, instead of --protocol; `python -m benchmarks list` has them",
+        help="id of a recipe, or a pattern such as '003-*', instead of --protocol;"
+        " `python -m benchmarks list` has them",
     ),
     Flag(name="--variant", many=True, help=f"{', '.join(VARIANTS)}; default: default"),
     Flag(name="--seeds", default=1, help="number of seeds per recipe, counted from 0; default: 1"),
@@ -74,6 +84,7 @@ FLAGS = (
         " source for the others",
     ),
     Flag(name="--profile", default="smoke", help=f"{', '.join(PROFILES)}; default: smoke"),
+    Flag(name="--image-size", help="pixels, instead of the profile's"),
     Flag(name="--device", default="cpu", help="cpu, cuda, cuda:1; default: cpu"),
     Flag(name="--precision", default="float32", help=f"{', '.join(PRECISIONS)}; default: float32"),
     Flag(
@@ -99,6 +110,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     weights: str | None = None
     """None: each recipe's own."""
     profile: str = "smoke"
+    image_size: int | None = None
+    """None: the profile's."""
     device: str = "cpu"
     precision: str = "float32"
     run: str = "local"
@@ -119,16 +132,22 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def id(self) -> str:
         """Names the cell within its run, and its record's file; conditions that are the default go unsaid."""
+        size = self.profile.image_size
         special = [
             value.replace(":", "")
-            for value, usual in ((self.variant, "default"), (self.device, "cpu"), (self.precision, "float32"))
+            for value, usual in (
+                (self.variant, "default"),
+                (self.device, "cpu"),
+                (self.precision, "float32"),
+                (f"{size}px", f"{profile_of(self.profile.name).image_size}px"),
+            )
             if value != usual
         ]
         return "-".join((self.backend, self.recipe.id, *special, f"s{self.seed}"))
 
 
 def parse(values: dict[str, Any]) -> Options:
-    """Options from what a command line gave, keyed by the flags' names without dashes; absent ones take
+    """Options from what a command line gave, keyed by `Flag.key`; absent ones take
     defaults.
 
     Raises:
@@ -136,7 +155,7 @@ def parse(values: dict[str, Any]) -> Options:
     """
     given: dict[str, Any] = {}
     for flag in FLAGS:
-        key = flag.name.removeprefix("--")
+        key = flag.key
         value = values.get(key)
         if flag.many:
             given[key] = tuple(
@@ -156,8 +175,12 @@ def parse(values: dict[str, Any]) -> Options:
     _known("--variant", options.variant, VARIANTS)
     _known("--precision", (options.precision,), PRECISIONS)
     _known("--arch", options.arch, tuple(ARCHITECTURES))
-    for name in options.recipe:
-        recipe_of(name)
+    for pattern in options.recipe:
+        recipes_of(pattern)
+    if options.image_size is not None and options.image_size not in IMAGE_SIZES:
+        raise UsageError(
+            f"--image-size {options.image_size}: from {IMAGE_SIZES.start} to {IMAGE_SIZES.stop - 1} pixels"
+        )
     if (
         options.weights not in (None, "source", "imagenet", "none")
         and not Path(options.weights).expanduser().is_file()
@@ -195,13 +218,16 @@ def plan(options: Options, available: tuple[BackendInfo, ...]) -> list[Cell]:
                 f"--weights none: {needing[0].id} needs weights to start from; choose --protocol scratch"
             )
         recipes = [recipe for recipe in recipes if not recipe.pretrained]
+    profile = profile_of(options.profile)
+    if options.image_size is not None:
+        profile = msgspec.structs.replace(profile, image_size=options.image_size)
     return [
         Cell(
             backend=backend,
             recipe=recipe,
             variant=variant,
             seed=seed,
-            profile=profile_of(options.profile),
+            profile=profile,
             device=options.device,
             precision=options.precision,
         )
@@ -220,9 +246,9 @@ def _known(flag: str, given: tuple[str, ...], choices: tuple[str, ...] | list[st
 
 def _asked(recipe: Recipe, options: Options) -> bool:
     if options.recipe:
-        chosen = recipe.id in options.recipe
+        chosen = any(recipe in recipes_of(pattern) for pattern in options.recipe)
     else:
-        chosen = recipe.protocol in (options.protocol or DEFAULT_PROTOCOLS)
+        chosen = recipe.canonical and recipe.protocol in (options.protocol or DEFAULT_PROTOCOLS)
     return (
         chosen
         and recipe.protocol != "pretrain"
@@ -253,7 +279,7 @@ def _existing(names: tuple[str, ...]) -> str:
     combinations: dict[str, list[str]] = {}
     for recipe in all_recipes():
         running = _backends_of(recipe, names)
-        if recipe.protocol != "pretrain" and running:
+        if recipe.canonical and recipe.protocol != "pretrain" and running:
             place = f"{', '.join(running)}: {recipe.track} {recipe.architecture}"
             combinations.setdefault(place, []).append(recipe.protocol)
     return "; ".join(f"{place} ({', '.join(protocols)})" for place, protocols in combinations.items())

@@ -106,17 +106,21 @@ def verdict(gate: Gate) -> str:
 
 def curve_text(row: Epoch) -> str:
     """A row of the curve in a few words."""
-    return f"loss {row.train_loss:.3f}  train {row.train_accuracy:.3f}  test {row.test_accuracy:.3f}"
+    chosen_by = "" if row.validation_accuracy is None else f"  validation {row.validation_accuracy:.3f}"
+    return (
+        f"loss {row.train_loss:.3f}  train {row.train_accuracy:.3f}{chosen_by}  test {row.test_accuracy:.3f}"
+    )
 
 
 def outcome(record: Record) -> str:
     """A finished cell in a few words."""
     if record.error is not None:
         return f"FAILED  {record.error.type}: {record.error.message}"
-    assert record.accuracy is not None and record.throughput is not None
-    return (
-        f"test accuracy {record.accuracy.test:.3f}"
-        f"  train {record.throughput.train_images_per_second:.1f} images/s"
-        f"  inference {record.throughput.inference_images_per_second:.1f} images/s"
-        f"  {record.seconds:.0f} s"
-    )
+    assert record.accuracy is not None
+    parts = [f"test accuracy {record.accuracy.test:.3f}"]
+    if record.throughput is not None:
+        parts += [
+            f"train {record.throughput.train_images_per_second:.1f} images/s",
+            f"inference {record.throughput.inference_images_per_second:.1f} images/s",
+        ]
+    return "  ".join((*parts, f"{record.seconds:.0f} s"))

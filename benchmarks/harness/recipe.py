@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -13,6 +15,8 @@ from backends.base import (
     Initializer,
     ModelSpec,
     Normalization,
+    Output,
+    ResizeMode,
     Track,
     Trainable,
     Transform,
@@ -23,25 +27,101 @@ from backends.optimizers import Optimizer
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 
-Protocol = Literal["finetune", "frozen", "last-block", "scratch", "pretrain"]
+Protocol = Literal[
+    "finetune",
+    "head-then-finetune",
+    "last-block",
+    "frozen",
+    "bottleneck",
+    "classifier",
+    "scratch",
+    "pretrain",
+]
 
 REFERENCE_BACKEND = "pytorch"
 """Makes what the matched track shares: network A, and the gate's golden files."""
+
+
+# --- Parts of a recipe ----------------------------------------------------------------------------
 
 
 class Input(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The recipe's part of a `Transform`: all but the image size, which the profile decides."""
 
     normalization: Normalization
-    resize_mode: Literal["shorter-side", "squash"]
+    resize_mode: ResizeMode
     resize_factor: float = 256 / 224
     """Test images are resized to this times the image size before the centre is cut out."""
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    augment: bool = True
+    """Whether training images are cropped at random and mirrored, or treated as test images are."""
+
+
+class Phase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A training with one optimiser."""
+
+    epochs: int
+    on: Literal["images", "features"] = "images"
+    """`features`: the head alone, from a store of what enters it, which is extracted once and without
+    augmentation."""
+    trainable: Trainable
+    optimizer: Optimizer
+
+
+class Validation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A part of the training set that is not trained on, to choose by. The test set is never chosen on."""
+
+    share: float
+    """Of each class."""
+    patience: int | None = None
+    """Epochs without a better validation accuracy before training ends; None: it runs through. In either
+    case the weights of the best epoch are restored at the end."""
+
+
+class Classifier(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A scikit-learn classifier on features, standardised, in the place of a trained head."""
+
+    kind: Literal["svm", "logistic"]
+    """A linear support vector machine, or logistic regression."""
+    block: str
+    """Whose output, averaged over H and W, are the features."""
+    regularization: float = 1.0
+    """scikit-learn's C: the smaller, the stronger."""
+
+
+class HeadRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where one class of the new head starts: from a row of the published head. The other classes start from
+    the mean of all other rows."""
+
+    row: int
+    name: str
+    """What the published network calls that class."""
+    for_class: str
+    """The data set's class that gets it."""
+
+
+class Published(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What others report for a protocol."""
+
+    accuracy: str
+    source: str
+    """Who, with which network, on which images."""
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a document says of this recipe and another; the report tests it where a run has both."""
+
+    text: str
+    against: str
+    """Id of the other recipe."""
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A protocol with every hyper-parameter written down: one TOML file, whose name is the recipe's id."""
+    """A protocol with every hyper-parameter written down: a TOML file, whose name is the recipe's id.
+
+    A table `[sweep.NAME]` in the file is another recipe, `<id>-NAME`: the same but for what the table says.
+    """
 
     id: str = ""
     summary: str
@@ -58,15 +138,44 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """What a pretrained body starts from if the user does not say."""
     published_by: str | None = None
     """Matched track: the backend whose published ImageNet checkpoint all of them start from."""
+    reuse_below: str | None = None
+    """Matched track: blocks from this one up start from random values, as the head does."""
+    head_row: HeadRow | None = None
+    """Matched track, linear head."""
+    classes: int | None = None
+    """How many the data must have; None: any number."""
+    before: Phase | None = None
+    """What is trained before; the optimiser starts anew."""
     epochs: int
+    on: Literal["images", "features"] = "images"
+    """See `Phase`."""
     batch_size: int
     image_size: int | None = None
     """None: the profile's. Pretraining fixes its own, so that one network A serves every profile."""
     head: Head
+    output: Output = "softmax"
+    dropout: float = 0.0
     initializer: Initializer
     trainable: Trainable
     optimizer: Optimizer
+    validation: Validation | None = None
+    classifier: Classifier | None = None
     input: Input
+    published: tuple[Published, ...] = ()
+    difference: str = ""
+    """Why our figures are not the published ones."""
+    claim: Claim | None = None
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """What is trained, one after the other."""
+        last = Phase(epochs=self.epochs, on=self.on, trainable=self.trainable, optimizer=self.optimizer)
+        return (self.before, last) if self.before else (last,)
+
+    @property
+    def canonical(self) -> bool:
+        """Whether it is what its track, architecture and protocol mean when nothing else is said."""
+        return self.id == f"{self.track}-{self.architecture}-{self.protocol}"
 
     def model(self, *, classes: int, image_size: int) -> ModelSpec:
         """The network this recipe trains."""
@@ -75,6 +184,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             classes=classes,
             image_size=image_size,
             head=self.head,
+            output=self.output,
+            dropout=self.dropout,
             initializer=self.initializer,
             normalization=self.input.normalization,
         )
@@ -87,13 +198,17 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             resize_mode=self.input.resize_mode,
             scale=self.input.scale,
             ratio=self.input.ratio,
+            augment=self.input.augment,
             normalization=self.input.normalization,
         )
 
 
+# --- Profiles -------------------------------------------------------------------------------------
+
+
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
-    """What a machine can bear: changes the size of images and batches and the amount of data, and nothing
-    else."""
+    """What a machine can bear: changes the size of images and batches, the amount of data and the length of
+    long trainings, and nothing else."""
 
     name: str
     purpose: str
@@ -103,6 +218,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     train_per_class: int | None
     """None: all there are."""
     test_per_class: int | None
+    epochs: int | None
+    """The most that a phase is given; None: the recipe's."""
     timing_seconds: float
     """Longest time given to each throughput figure."""
 
@@ -117,6 +234,7 @@ PROFILES = {
             batch_size=64,
             train_per_class=300,
             test_per_class=150,
+            epochs=5,
             timing_seconds=4,
         ),
         Profile(
@@ -126,6 +244,7 @@ PROFILES = {
             batch_size=32,
             train_per_class=None,
             test_per_class=None,
+            epochs=15,
             timing_seconds=20,
         ),
         Profile(
@@ -135,6 +254,7 @@ PROFILES = {
             batch_size=None,
             train_per_class=None,
             test_per_class=None,
+            epochs=None,
             timing_seconds=30,
         ),
     )
@@ -152,31 +272,92 @@ def profile_of(name: str) -> Profile:
     return PROFILES[name]
 
 
+# --- Reading --------------------------------------------------------------------------------------
+
+
 @cache
 def all_recipes(folder: Path = RECIPES) -> tuple[Recipe, ...]:
-    """Every recipe, in order of id.
+    """Every recipe, in order of file and, within a file, of appearance.
 
     Raises:
         UsageError: a file that is not a recipe; names the file and the field.
     """
-    return tuple(read_recipe(path) for path in sorted(folder.glob("*.toml")))
+    return tuple(recipe for path in sorted(folder.glob("*.toml")) for recipe in read_recipes(path))
 
 
-def read_recipe(path: Path) -> Recipe:
-    """One recipe.
+def read_recipes(path: Path) -> tuple[Recipe, ...]:
+    """The recipe of a file, and those of its sweep.
 
     Raises:
-        UsageError: not TOML, or a field is missing, unknown or of the wrong type.
+        UsageError: not TOML, or a field is missing, unknown, of the wrong type or in the wrong place.
     """
     try:
-        recipe = msgspec.toml.decode(path.read_bytes(), type=Recipe)
-    except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
+        base = msgspec.toml.decode(path.read_bytes())
+        sweep = base.pop("sweep", {})
+        recipes = [msgspec.convert({**base, "id": path.stem}, Recipe)]
+        recipes += [
+            msgspec.convert(_merged(base, {"id": f"{path.stem}-{name}", **changes}), Recipe)
+            for name, changes in sweep.items()
+        ]
+    except (msgspec.DecodeError, UnicodeDecodeError, AttributeError, TypeError, OSError) as error:
         raise UsageError(f"recipe {path}: {one_line(error)}") from error
-    if (recipe.backend is None) != (recipe.track == "matched" and recipe.protocol != "pretrain"):
-        raise UsageError(
-            f"recipe {path}: `backend` belongs into native and pretraining recipes, and into no other"
-        )
-    return msgspec.structs.replace(recipe, id=path.stem)
+    for recipe in recipes:
+        for problem in _problems(recipe):
+            raise UsageError(f"recipe {path}: {recipe.id}: {problem}")
+    return tuple(recipes)
+
+
+def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The base with the changes in it, table by table; a table of another kind replaces what was there."""
+    merged = dict(base)
+    for key, value in changes.items():
+        there = base.get(key)
+        if isinstance(value, dict) and isinstance(there, dict) and _same_kind(value, there):
+            merged[key] = _merged(there, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _same_kind(value: Mapping[str, Any], there: Mapping[str, Any]) -> bool:
+    return all(value.get(tag, there.get(tag)) == there.get(tag) for tag in ("name", "type"))
+
+
+def _problems(recipe: Recipe) -> Iterator[str]:
+    """What the types alone do not forbid."""
+    matched = recipe.track == "matched"
+    if (recipe.backend is None) != (matched and recipe.protocol != "pretrain"):
+        yield "`backend` belongs into native and pretraining recipes, and into no other"
+    if not matched:
+        for field, unusual in (
+            ("reuse_below", recipe.reuse_below is not None),
+            ("head_row", recipe.head_row is not None),
+            ("input.augment", not recipe.input.augment),
+            ("input.resize_mode", recipe.input.resize_mode == "none"),
+        ):
+            if unusual:
+                yield f"`{field}` belongs into matched recipes: native pipelines are the frameworks' own"
+    if recipe.head_row is not None and recipe.head != "linear":
+        yield "`head_row` needs a linear head"
+    if (recipe.classifier is None) != (recipe.protocol != "classifier"):
+        yield "`classifier` belongs into recipes of that protocol, and into no other"
+    if recipe.dropout * 256 % 1:
+        yield f"dropout {recipe.dropout} is no multiple of 1/256"
+    if recipe.validation is not None and not 0 < recipe.validation.share < 1:
+        yield f"validation.share {recipe.validation.share} is no part of the training set"
+
+
+def recipes_of(pattern: str) -> tuple[Recipe, ...]:
+    """The recipes of this id, or whose ids match a pattern with `*`.
+
+    Raises:
+        UsageError: there are none; names those there are.
+    """
+    found = tuple(recipe for recipe in all_recipes() if fnmatchcase(recipe.id, pattern))
+    if not found:
+        known = ", ".join(recipe.id for recipe in all_recipes())
+        raise UsageError(f"no recipe '{pattern}'; there are: {known}")
+    return found
 
 
 def recipe_of(name: str) -> Recipe:

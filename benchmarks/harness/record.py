@@ -99,10 +99,14 @@ class Epoch(msgspec.Struct, frozen=True, kw_only=True):
     """One row of the learning curve."""
 
     epoch: int
-    """Counted from 1."""
+    """Counted from 1, through all phases."""
+    phase: int = 1
+    """Which of the recipe's trainings it belongs to, counted from 1."""
     train_loss: float
     """Mean over the epoch's images, each before its own update."""
     train_accuracy: float
+    validation_accuracy: float | None = None
+    """On the part of the training set that is held out to choose by; null where none is."""
     test_accuracy: float
     train_seconds: float
     """Input pipeline included, evaluation not."""
@@ -112,13 +116,30 @@ class Epoch(msgspec.Struct, frozen=True, kw_only=True):
     images: int
 
 
+class Extraction(msgspec.Struct, frozen=True, kw_only=True):
+    """How a split's features came into the store; see `features.py`."""
+
+    split: str
+    key: str
+    images: int
+    width: int
+    """F: values per image."""
+    bytes: int
+    extracted: int
+    """Images that were computed now; the others were in the store already."""
+    seconds: float
+    """Input pipeline included."""
+
+
 class Accuracy(msgspec.Struct, frozen=True, kw_only=True):
-    """Top-1 accuracy on all test images after the last epoch."""
+    """Top-1 accuracy on all test images after the epoch chosen."""
 
     test: float
     correct: tuple[int, ...]
     """1 or 0 for each test image, in file order."""
     images: int
+    epoch: int | None = None
+    """The one with the best validation accuracy, or the last; null where nothing was trained by epochs."""
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,13 +180,32 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     peak_device_bytes: int | None
 
 
+class PhaseTraining(msgspec.Struct, frozen=True, kw_only=True):
+    """What was in force in one phase, the profile included."""
+
+    epochs: int
+    recipe_epochs: int
+    """What the recipe asks for; the profile may shorten it."""
+    on: str
+    """`images`, or the head alone on stored `features`."""
+    first_trained: str
+    """`all`, `head`, or the lowest block that trained."""
+    optimizer: Optimizer
+    """Schedules counted in steps."""
+
+
 class Training(msgspec.Struct, frozen=True, kw_only=True):
     """The hyper-parameters that were in force, the profile's included."""
 
     epochs: int
+    """Of the last phase."""
     batch_size: int
     image_size: int
     optimizer: Optimizer
+    """Of the last phase."""
+    phases: tuple[PhaseTraining, ...] = ()
+    train_images: int | None = None
+    validation_images: int = 0
 
 
 class Environment(msgspec.Struct, frozen=True, kw_only=True):
@@ -201,6 +241,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     training: Training | None = None
     batches_sha256: tuple[str, ...] = ()
     """Matched track: of the uint8 batches and labels of each epoch of training."""
+    extractions: tuple[Extraction, ...] = ()
+    """Where features were stored: of each split."""
+    fit_seconds: float | None = None
+    """Of a scikit-learn classifier."""
     curve: tuple[Epoch, ...] = ()
     accuracy: Accuracy | None = None
     throughput: Throughput | None = None

@@ -108,18 +108,22 @@ class Session:
         """
         if cell.recipe.track != "matched":
             return None
+        modes, rules = parity.coverage_of(cell.recipe)
+        spec = cell.recipe.model(classes=len(self.data.classes), image_size=cell.profile.image_size)
         job = GateJob(
             backend=cell.backend,
-            network=parity.Network(cell.recipe.architecture, cell.recipe.head),
-            mode=parity.mode_of(cell.recipe.trainable),
+            network=parity.network_of(spec),
+            modes=modes,
+            rules=rules,
             device=cell.device,
             precision=cell.precision,
             variant=cell.variant,
             threads=runner.threads(),
         )
         if job not in self._gates:
-            title = f"gate of {job.backend} {job.network.name}, {job.mode}"
-            log = self.folder / "logs" / f"gate-{job.backend}-{job.network.name}-{job.mode}.log"
+            what = "+".join((*modes, *(rule.name for rule in rules)))
+            title = f"gate of {job.backend} {job.network.name}, {what}"
+            log = self.folder / "logs" / f"gate-{job.backend}-{job.network.name}-{what}.log"
             with JobProgress(title, self.console) as shown:
                 self._gates[job] = runner.pass_gate(job, log=log, on_event=shown.on_event)
         return self._gates[job]

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from backends.base import Backend, NumericalError, Pipeline
+from benchmarks.harness.pipelines import Scored
 from benchmarks.harness.record import Epoch
 
 OnStep = Callable[[int, int, int], None]
@@ -23,33 +24,38 @@ class EpochResult(msgspec.Struct, frozen=True, kw_only=True):
     row: Epoch
     correct: tuple[int, ...]
     first_step_seconds: float
-    """Of the whole training's first step."""
+    """Of this training's first step."""
 
 
 def epochs(
     backend: Backend,
     train: Pipeline,
-    test: Pipeline,
+    test: Scored,
     *,
+    validation: Scored | None = None,
     train_images: int,
-    test_labels: tuple[int, ...],
     count: int,
+    before: int = 0,
+    phase: int = 1,
     on_step: OnStep,
 ) -> Iterator[EpochResult]:
     """Train for `count` epochs and yield each as it ends.
+
+    Args:
+        before: epochs of earlier phases, which are counted on from.
 
     Raises:
         NumericalError: the loss or a logit is not finite.
     """
     first_step = math.nan
-    for epoch in range(1, count + 1):
+    for epoch in range(before + 1, before + count + 1):
         backend.synchronize()
         start = perf_counter()
         wait, first = _train_epoch(backend, train, partial(on_step, epoch, train_images))
         metrics = backend.take_metrics()
         backend.synchronize()
         train_seconds = perf_counter() - start
-        first_step = first if epoch == 1 else first_step
+        first_step = first if epoch == before + 1 else first_step
         if not math.isfinite(metrics.loss):
             raise NumericalError(
                 f"the training loss became {metrics.loss} in epoch {epoch}; lower the learning rate"
@@ -58,12 +64,15 @@ def epochs(
             raise NumericalError(
                 f"epoch {epoch} saw {metrics.images} of {train_images} images: the pipeline drops some"
             )
+        chosen_by = evaluate(backend, *validation) if validation else ()
         start = perf_counter()
-        correct = evaluate(backend, test, test_labels)
+        correct = evaluate(backend, *test)
         row = Epoch(
             epoch=epoch,
+            phase=phase,
             train_loss=metrics.loss,
             train_accuracy=metrics.correct / metrics.images,
+            validation_accuracy=sum(chosen_by) / len(chosen_by) if chosen_by else None,
             test_accuracy=sum(correct) / len(correct),
             train_seconds=train_seconds,
             input_wait_seconds=wait,
@@ -92,17 +101,15 @@ def _train_epoch(backend: Backend, train: Pipeline, on_done: Callable[[int], Non
         on_done(done)
 
 
-def evaluate(backend: Backend, test: Pipeline, labels: tuple[int, ...]) -> tuple[int, ...]:
-    """For each test image, in file order, whether its highest logit is its label's: 1 or 0.
+def evaluate(backend: Backend, images: Pipeline, labels: tuple[int, ...]) -> tuple[int, ...]:
+    """For each image, in order, whether its highest logit is its label's: 1 or 0.
 
     Raises:
         NumericalError: a logit is not finite, or images are missing.
     """
-    logits = np.concatenate([backend.to_numpy(backend.logits(batch)) for batch in test])
+    logits = np.concatenate([backend.to_numpy(backend.logits(batch)) for batch in images])
     if len(logits) != len(labels):
-        raise NumericalError(
-            f"{len(logits)} of {len(labels)} test images were scored: the pipeline drops some"
-        )
+        raise NumericalError(f"{len(logits)} of {len(labels)} images were scored: the pipeline drops some")
     if not np.isfinite(logits).all():
-        raise NumericalError("a logit of a test image is not finite; lower the learning rate")
+        raise NumericalError("a logit of a scored image is not finite; lower the learning rate")
     return tuple((logits.argmax(axis=1) == np.asarray(labels)).astype(int).tolist())

@@ -19,10 +19,11 @@ import backends
 from backends.base import Session
 from benchmarks.harness import checkpoints, environment, parity
 from benchmarks.harness.cache import cache_folder, write_whole
-from benchmarks.harness.cell import Emit, failure_of, run_cell
+from benchmarks.harness.cell import failure_of, run_cell
 from benchmarks.harness.messages import (
     CellDone,
     CellJob,
+    Emit,
     Event,
     Failed,
     GateDone,
@@ -95,14 +96,15 @@ def pass_gate(job: GateJob, emit: Emit) -> Gate:
         threads=job.threads,
     )
     framework = backends.load(backends.resolve(job.backend))
-    gate = parity.gate(framework, job.network, job.mode, session)
+    gate = parity.gate(framework, job.network, job.modes, session, job.rules)
     if gate.passed:
         write_whole(path, msgspec.json.encode(gate))
     return gate
 
 
 def _gate_key(job: GateJob) -> str:
-    golden = parity.golden_path(job.network).read_bytes()
+    files = (job.network.name, parity.UPDATES) if job.rules else (job.network.name,)
+    golden = b"".join(parity.golden_path(name).read_bytes() for name in files)
     parts = (
         msgspec.json.encode(job),
         environment.code_sha256().encode(),

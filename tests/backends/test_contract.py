@@ -294,7 +294,12 @@ class TestTraining:
                 rounding = 4 * np.finfo(np.float32).eps * np.abs(before[name]).max()
                 error = np.abs(after[name] - before[name] - step).max()
                 assert error < 1e-4 * np.abs(step).max() + rounding, f"step of {name} is off by {error:.1e}"
-                assert_close(velocities[f"velocity of {name}"], velocity[name], of=f"velocity of {name}", tolerance=1e-4)
+                assert_close(
+                    velocities[f"velocity of {name}"],
+                    velocity[name],
+                    of=f"velocity of {name}",
+                    tolerance=1e-4,
+                )
                 visible += np.abs(step).max() > 100 * rounding
         assert visible > len(velocity)  # of the two steps taken, more than half could have shown a fault
 
@@ -471,7 +476,9 @@ class TestMatched:
         assert set(velocities) == {f"velocity of {name}" for name in tensors}
         for name, tensor in tensors.items():
             assert_close(after[name], tensor, of=name, tolerance=FLOAT64)
-            assert_close(velocities[f"velocity of {name}"], velocity[name], of=f"velocity of {name}", tolerance=FLOAT64)
+            assert_close(
+                velocities[f"velocity of {name}"], velocity[name], of=f"velocity of {name}", tolerance=FLOAT64
+            )
 
     def test_the_leading_batch_norm_moves_to_the_images_unbiased_variance(self, framework, images, labels):
         backend = double(framework, "resnet18_v2")

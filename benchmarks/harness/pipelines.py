@@ -1,0 +1,119 @@
+"""Which images train, which choose and which test, and how they come to the network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from backends.architectures import head_widths
+from backends.base import Backend, ImageList, ModelSpec, Pipeline
+from benchmarks.harness.augment import order
+from benchmarks.harness.batches import Batches
+from benchmarks.harness.data import DataSet
+from benchmarks.harness.decoded import Split, key_of, open_decoded
+from benchmarks.harness.recipe import Recipe, Validation
+from benchmarks.harness.record import Training
+
+
+class Part(msgspec.Struct, frozen=True):
+    """Some images of a split."""
+
+    split: Split
+    places: tuple[int, ...]
+    """In the split's file order."""
+    labels: tuple[int, ...]
+    """Of these images."""
+
+
+class Parts(msgspec.Struct, frozen=True, kw_only=True):
+    """Disjoint ones."""
+
+    train: Part
+    validation: Part | None
+    test: Part
+
+
+class Scored(NamedTuple):
+    """Images to be scored, in order."""
+
+    pipeline: Pipeline
+    labels: tuple[int, ...]
+
+
+def parts_of(data: DataSet, validation: Validation | None) -> Parts:
+    """What each image is for. Validation images are drawn from the training split, the same share of each
+    class, and the same ones for every seed and backend."""
+    labels = data.train.labels
+    held: set[int] = set()
+    if validation is not None:
+        for label in range(len(data.classes)):
+            of_class = [place for place in order(len(labels), seed=0, epoch=0) if labels[place] == label]
+            held |= set(of_class[: max(1, round(validation.share * len(of_class)))])
+    everything = range(len(labels))
+    return Parts(
+        train=_part("train", [place for place in everything if place not in held], labels),
+        validation=_part("train", sorted(held), labels) if held else None,
+        test=_part("test", range(len(data.test.files)), data.test.labels),
+    )
+
+
+def pipeline(
+    backend: Backend,
+    spec: ModelSpec,
+    recipe: Recipe,
+    data: DataSet,
+    part: Part,
+    settings: Training,
+    *,
+    training: bool,
+    seed: int = 0,
+    epoch: int = 1,
+) -> Pipeline:
+    """Batches of images: the framework's own pipeline or, in the matched track, the same bytes for all.
+
+    Args:
+        epoch: the first one's number, which augmentation depends on in the matched track.
+    """
+    if recipe.track == "native":
+        return native(backend, recipe, data, part, settings, training=training)
+    whole = split_of(data, part)
+    return Batches(
+        open_decoded(whole, key_of(data, part.split)),
+        whole.labels,
+        recipe.transform(settings.image_size),
+        places=part.places,
+        batch_size=settings.batch_size,
+        training=training,
+        seed=seed,
+        epoch=epoch,
+        dropout=masks_of(spec) if training else None,
+        wrap=backend.to_host_batch,
+    )
+
+
+def native(
+    backend: Backend, recipe: Recipe, data: DataSet, part: Part, settings: Training, *, training: bool
+) -> Pipeline:
+    """Batches of images by the framework's own pipeline."""
+    whole = split_of(data, part)
+    images = msgspec.structs.replace(
+        whole, files=tuple(whole.files[place] for place in part.places), labels=part.labels
+    )
+    transform = recipe.transform(settings.image_size)
+    return backend.input_pipeline(images, transform, batch_size=settings.batch_size, training=training)
+
+
+def split_of(data: DataSet, part: Part) -> ImageList:
+    """All images of the split that the part is of."""
+    return data.train if part.split == "train" else data.test
+
+
+def masks_of(spec: ModelSpec) -> tuple[float, int] | None:
+    """Rate and width of the masks that the matched track brings with its batches."""
+    return (spec.dropout, head_widths(spec)[-1]) if spec.dropout else None
+
+
+def _part(split: Split, places: Sequence[int], labels: Sequence[int]) -> Part:
+    return Part(split, tuple(places), tuple(labels[place] for place in places))
