@@ -19,13 +19,17 @@ class Constant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="con
     """The learning rate stays."""
 
 
-class InverseTime(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="inverse-time", tag_field="type"):
+class InverseTime(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="inverse-time", tag_field="type"
+):
     """`lr_t = lr / (1 + decay * t)`: what Keras' `SGD(decay=...)` meant until Keras 3."""
 
     decay: float
 
 
-class StepDecay(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="step", tag_field="type", kw_only=True):
+class StepDecay(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="step", tag_field="type", kw_only=True
+):
     """`lr_t = lr * factor ** (t // steps)`. A recipe may count in `epochs` instead; `in_steps` translates."""
 
     factor: float
@@ -33,13 +37,17 @@ class StepDecay(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="st
     epochs: int | None = None
 
 
-class Exponential(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="exponential", tag_field="type"):
+class Exponential(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="exponential", tag_field="type"
+):
     """`lr_t = lr * factor ** t`: that of a learning-rate range test."""
 
     factor: float
 
 
-class OneCycle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="one-cycle", tag_field="type", kw_only=True):
+class OneCycle(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="one-cycle", tag_field="type", kw_only=True
+):
     """From `start * lr` up to `lr` in the first `warmup` of all steps, then down to `end * lr`, both along
     half a cosine; `end * lr` from there on. It is torch's `OneCycleLR` with the momentum left alone."""
 
@@ -108,7 +116,9 @@ class SGD(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True,
     nesterov: bool = False
 
 
-class RMSprop(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="rmsprop", tag_field="name"):
+class RMSprop(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="rmsprop", tag_field="name"
+):
     """`s = alpha * s + (1 - alpha) * g**2`, `w = w - lr * g / (sqrt(s) + epsilon)`: not centred, epsilon
     outside the root, as torch has it. Its moment is the `square` s."""
 
@@ -120,7 +130,9 @@ class RMSprop(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     epsilon: float = 1e-8
 
 
-class Adam(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="adam", tag_field="name"):
+class Adam(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="adam", tag_field="name"
+):
     """`m = b1 * m + (1 - b1) * g`, `s = b2 * s + (1 - b2) * g**2`, then with `c1 = 1 - b1**(t + 1)` and
     `c2 = 1 - b2**(t + 1)`: `w = w - lr * (m / c1) / (sqrt(s / c2) + epsilon)`. Epsilon is added to the
     corrected root, as D. Kingma and J. Ba 2015 (algorithm 1) and torch have it; Keras and MXNet add it to the

@@ -19,12 +19,14 @@ import backends
 from backends import architectures, weights
 from backends.architectures import ARCHITECTURES
 from backends.base import BackendInfo, BenchmarkError, Normalization, UsageError, WeightsError
+from benchmarks.harness import advise as advice
 from benchmarks.harness import convert, data, plan, record, runner, source
 from benchmarks.harness.cache import cache_folder, write_whole
 from benchmarks.harness.environment import PROJECT
+from benchmarks.harness.messages import AdviseJob, RangeTestJob
 from benchmarks.harness.progress import JobProgress
-from benchmarks.harness.recipe import PROFILES, all_recipes, profile_of
-from benchmarks.harness.session import run_folder
+from benchmarks.harness.recipe import PROFILES, REFERENCE_BACKEND, all_recipes, profile_of
+from benchmarks.harness.session import Session, run_folder
 
 app = typer.Typer(
     name="python -m benchmarks",
@@ -47,6 +49,9 @@ out, err = Console(), Console(stderr=True)
 BackendOption = Annotated[
     list[str] | None, typer.Option("--backend", help="One backend; may be given again. Default: all.")
 ]
+DATA_HELP = "sketch, sketch-five, hotdog, or the path of a folder or zip."
+DataArgument = Annotated[str, typer.Argument(help=DATA_HELP)]
+START_HELP = "source, imagenet, or a .safetensors file. Default: the recipe's own."
 ProfileOption = Annotated[
     str, typer.Option(help=f"{', '.join(PROFILES)}: decides how much of the data is used.")
 ]
@@ -78,7 +83,9 @@ def list_recipes(
 
 @data_app.command("show")
 def data_show(
-    spec: Annotated[str, typer.Argument(help="sketch, hotdog, or the path of a folder or zip.")] = "sketch",
+    spec: Annotated[
+        str, typer.Argument(help="sketch, sketch-five, hotdog, or the path of a folder or zip.")
+    ] = "sketch",
     output: Annotated[Path, typer.Option("--output", "-o", help="The picture to write.")] = Path("data.png"),
     profile: ProfileOption = "smoke",
 ) -> None:
@@ -94,7 +101,9 @@ def data_show(
 
 @data_app.command("check")
 def data_check(
-    spec: Annotated[str, typer.Argument(help="sketch, hotdog, or the path of a folder or zip.")] = "sketch",
+    spec: Annotated[
+        str, typer.Argument(help="sketch, sketch-five, hotdog, or the path of a folder or zip.")
+    ] = "sketch",
     profile: ProfileOption = "full",
 ) -> None:
     """Decode every image, and print the counts, the order of the classes and the hash."""
@@ -212,6 +221,101 @@ def pretrain(
             )
 
 
+@app.command("range-test")
+def range_test(
+    recipe: Annotated[str, typer.Option(help="Id of a recipe; `list` has them.")],
+    backend: Annotated[str, typer.Option(help="Which backend.")] = REFERENCE_BACKEND,
+    data_: Annotated[str, typer.Option("--data", help=DATA_HELP)] = "sketch",
+    weights_: Annotated[str | None, typer.Option("--weights", help=START_HELP)] = None,
+    profile: ProfileOption = "smoke",
+    image_size: Annotated[int | None, typer.Option(help="Pixels, instead of the profile's.")] = None,
+    lowest: Annotated[float, typer.Option(help="Rate of the first step.")] = 1e-6,
+    highest: Annotated[float, typer.Option(help="Rate of the last step.")] = 10.0,
+    steps: Annotated[int, typer.Option(help="How many steps, unless the loss explodes before.")] = 100,
+    run: Annotated[str, typer.Option(help="The run whose folder gets the plot and the figures.")] = "local",
+) -> None:
+    """Learning-rate range test: raise the rate step by step, plot the loss, suggest a rate.
+
+    Example: `python -m benchmarks range-test --recipe 003-vgg16 --data hotdog.zip --weights vgg16.safetensors
+    --profile cpu --image-size 64`
+    """
+    if not 0 < lowest < highest or steps < 3:
+        raise UsageError(f"a range from {lowest:g} to {highest:g} in {steps} steps is none")
+    _require_report_libraries()
+    from benchmarks.report import plots
+
+    session, cell = _one_cell(recipe, backend, data_, weights_, profile, image_size=image_size, run=run)
+    threads = runner.threads()
+    job = RangeTestJob(
+        cell=cell,
+        data=session.data,
+        weights=session.weights_for(cell),
+        threads=threads,
+        input_workers=runner.input_workers(cell.device, threads),
+        lowest=lowest,
+        highest=highest,
+        steps=steps,
+    )
+    log = session.folder / "logs" / f"range-test-{cell.id}.log"
+    with JobProgress(f"range test of {cell.id}", err) as shown:
+        result = runner.range_test(job, log=log, on_event=shown.on_event)
+    figures = session.folder / "range-tests" / f"{cell.id}.json"
+    plot = session.folder / "plots" / f"range-test-{cell.id}.svg"
+    for path, content in ((figures, record.to_json(result)), (plot, plots.range_test(result))):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, content)
+    out.print(
+        f"{len(result.rates)} steps; smoothed loss {result.smoothed[0]:.3f}, at its lowest"
+        f" {min(result.smoothed):.3f}"
+        f"\nsuggested learning rate: {result.suggestion:.2g}, where the loss falls most steeply"
+        f"\n{plot}\n{figures}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def advise(
+    data_: Annotated[str, typer.Option("--data", help=DATA_HELP)] = "sketch",
+    weights_: Annotated[str | None, typer.Option("--weights", help=START_HELP)] = None,
+    arch: Annotated[str, typer.Option(help=", ".join(ARCHITECTURES))] = plan.MATCHED_ARCHITECTURE,
+    backend: Annotated[str, typer.Option(help="Which backend measures.")] = REFERENCE_BACKEND,
+    profile: Annotated[str, typer.Option(help="Decides the image size, and how many images.")] = "cpu",
+    image_size: Annotated[int | None, typer.Option(help="Pixels, instead of the profile's.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For a machine.")] = False,
+) -> None:
+    """Which protocol to try first on a data set, and the evidence: how much data there is, and how far it is
+    from what the weights were trained on.
+
+    Examples: `python -m benchmarks advise --data hotdog.zip`, `python -m benchmarks advise --data sketch`
+    """
+    session, cell = _one_cell(
+        f"matched-{arch}-frozen", backend, data_, weights_, profile, image_size=image_size, run="local"
+    )
+    threads = runner.threads()
+    job = AdviseJob(
+        cell=cell,
+        data=session.data,
+        weights=session.weights_for(cell),
+        threads=threads,
+        input_workers=runner.input_workers(cell.device, threads),
+    )
+    with tempfile.TemporaryDirectory() as logs, JobProgress("advise", err) as shown:
+        evidence = runner.advise(job, log=Path(logs) / "advise.log", on_event=shown.on_event)
+    found = advice.advise(evidence)
+    if as_json:
+        answer = {"advice": found, "evidence": evidence}
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(answer)).decode() + "\n")
+        return
+    out.print(advice.explained(evidence, found), highlight=False, markup=False, soft_wrap=True)
+    command = f"pytest benchmarks --track matched --arch {arch} --protocol {found.protocol} --data {data_}"
+    if found.protocol == "classifier":
+        command = f"pytest benchmarks --recipe '003-logistic*,003-svm*' --arch {arch} --data {data_}"
+    if weights_ is not None:
+        command += f" --weights {weights_}"
+    out.print(f"\nnext   {command} --profile {profile} --run advised", highlight=False, soft_wrap=True)
+
+
 @app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 def report(
     context: typer.Context,
@@ -308,6 +412,34 @@ def _cards(names: list[str] | None) -> tuple[BackendInfo, ...]:
             "no backend is installed; `tox run -e bench-pytorch --notest` makes an environment for one"
         )
     return cards
+
+
+def _one_cell(
+    recipe: str,
+    backend: str,
+    data_: str,
+    start: str | None,
+    profile: str,
+    *,
+    image_size: int | None,
+    run: str,
+) -> tuple[Session, plan.Cell]:
+    """A cell that is prepared to be looked at, and not run for a record."""
+    options = plan.parse(
+        {
+            "recipe": [recipe],
+            "backend": [backend],
+            "data": data_,
+            "weights": start,
+            "profile": profile,
+            "image_size": image_size,
+            "run": run,
+        }
+    )
+    cells = plan.plan(options, runner.available())
+    if len(cells) != 1:
+        raise UsageError(f"--recipe {recipe}: one recipe at a time")
+    return Session(options, cells, err, keeps_records=False), cells[0]
 
 
 def _open(spec: str, profile: str) -> data.DataSet:

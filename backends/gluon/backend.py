@@ -16,7 +16,7 @@ from mxnet import autograd, gluon
 from mxnet.base import _LIB, check_call
 
 from backends import weights
-from backends.architectures import is_head, is_parameter, trained_from
+from backends.architectures import LOSSES, is_parameter, trained_from
 from backends.base import (
     NORMALIZATIONS,
     Backend,
@@ -28,11 +28,12 @@ from backends.base import (
     Session,
     Trainable,
     Transform,
-    UsageError,
     require_device,
 )
 from backends.gluon import INFO, checkpoint, input, models
-from backends.optimizers import Optimizer, schedule_factor, schedule_name
+from backends.gluon import optimizer as own_optimizer
+from backends.gluon.optimizer import as_kernels_take_it
+from backends.optimizers import Optimizer, schedule_name
 
 
 class FrameworkBackend(Backend):
@@ -52,7 +53,6 @@ class FrameworkBackend(Backend):
         self._on_gpu = kind == "cuda"
         # MXNet's own CPU kernels keep running variances of the biased kind, cuDNN unbiased ones.
         self._unbiases = session.track == "matched" and not self._on_gpu
-        self._loss = gluon.loss.SoftmaxCrossEntropyLoss()
         self._loss_sum = mx.nd.zeros(1, ctx=self._device, dtype=session.precision)
         self._correct = mx.nd.zeros(1, ctx=self._device, dtype="int64")
         self._images = 0
@@ -69,6 +69,9 @@ class FrameworkBackend(Backend):
         if self.session.precision != "float32":
             self._network.cast(self.session.precision)
         self._tensors = models.neutral_tensors(self._network, spec)
+        self._up_to: dict[str, gluon.HybridBlock] = {}
+        self._masked = self.session.track == "matched" and spec.dropout > 0
+        self._loss = _LOSSES[spec.output]()
         self._areas = models.batch_norm_areas(self._network, spec) if self._unbiases else {}
         self._scaling = NORMALIZATIONS[spec.normalization]
         self._mean, self._deviation = (
@@ -110,31 +113,17 @@ class FrameworkBackend(Backend):
         stored = trainable.batch_norm == "stored"
         for norm in models.batch_norms(self._network):
             norm._kwargs["use_global_stats"] = stored  # takes effect when `split` hybridises anew
-        self._frozen, self._trained = models.split(self._network, self._spec, trained)
+        self._frozen, self._trained = models.split(self._network, self._spec, trained, masked=self._masked)
         moving = [] if stored else models.batch_norms(self._trained)
         self._corrected = [(norm, self._areas[norm]) for norm in moving if norm in self._areas]
         leading = models.leading_batch_norm(self._network)
         self._leading = leading if leading in moving and not self._on_gpu else None
 
     def configure_optimizer(self, optimizer: Optimizer) -> None:
-        if optimizer.nesterov:
-            raise UsageError(
-                "gluon has no Nesterov momentum as torch defines it (its 'nag' is another); leave it out"
-            )
-        for name, tensor in self._tensors.items():
-            tensor.lr_mult = optimizer.head_multiplier if is_head(name) else 1.0
         self._learning = {name: t for name, t in self._tensors.items() if t.grad_req != "null"}
-        self._trainer = gluon.Trainer(
-            list(self._learning.values()),
-            "sgd",
-            {
-                "learning_rate": optimizer.learning_rate,
-                "momentum": optimizer.momentum,
-                "wd": optimizer.weight_decay,
-            },
-        )
-        self._initial_rate, self._momentum = self._trainer.learning_rate, self._trainer.optimizer.momentum
-        self._schedule, self._steps = optimizer.schedule, 0
+        self._trainer = own_optimizer.make(optimizer, self._learning, self.session.track)
+        self._schedule = optimizer.schedule
+        self._scheduler = own_optimizer.Scheduler(self._trainer, optimizer.schedule)
 
     def input_pipeline(
         self, images: ImageList, transform: Transform, *, batch_size: int, training: bool
@@ -143,20 +132,21 @@ class FrameworkBackend(Backend):
             images, transform, batch_size=batch_size, training=training, session=self.session
         )
 
-    def to_host_batch(self, images: np.ndarray, labels: np.ndarray) -> Batch:
-        if images.dtype != np.uint8:
+    def to_host_batch(self, images: np.ndarray, labels: np.ndarray, kept: np.ndarray | None = None) -> Batch:
+        if images.ndim == 4 and images.dtype != np.uint8:
             images = images.transpose(0, 3, 1, 2)
+        arrays = (images, labels) if kept is None else (images, labels, kept)
         # One copy, into MXNet's memory: its `from_numpy` would make the caller's array read-only.
-        return mx.nd.array(images, dtype=images.dtype), mx.nd.array(labels, dtype="int64")
+        return tuple(mx.nd.array(array, dtype=array.dtype) for array in arrays)
 
     def train_step(self, batch: Batch) -> None:
-        images, labels = self._inputs(batch[0]), self._to_device(batch[1])
-        logits, loss = self._forward_loss(images, labels)
-        self._backward(loss, images)
-        self._set_rate()
+        inputs, labels = self._inputs(batch[0]), self._to_device(batch[1])
+        outputs, loss = self._forward_loss(inputs, labels, *self._masks(batch))
+        self._backward(loss, inputs)
+        self._scheduler.step()
         self._trainer.step(1)  # of 1, since the loss is the mean already
         self._loss_sum += loss * len(labels)
-        self._correct += (logits.argmax(axis=1).astype("int64") == labels).sum()
+        self._correct += (self._answers(outputs) == labels).sum()
         self._images += len(labels)
 
     def take_metrics(self) -> Metrics:
@@ -173,10 +163,17 @@ class FrameworkBackend(Backend):
     # Looking
 
     def logits(self, batch: Batch) -> mx.nd.NDArray:
-        return self._network(self._inputs(batch[0]))
+        outputs = self._network(self._inputs(batch[0]))
+        if self._spec.output == "sigmoid":
+            return mx.nd.concat(mx.nd.zeros_like(outputs), outputs, dim=1)
+        return outputs
 
-    def features(self, batch: Batch) -> mx.nd.NDArray:
-        return self._network.features(self._inputs(batch[0]))
+    def features(self, batch: Batch, block: str | None = None) -> mx.nd.NDArray:
+        if block is None:
+            return self._network.features(self._inputs(batch[0]))
+        if block not in self._up_to:
+            self._up_to[block] = models.up_to(self._network, self._spec, block)
+        return self._up_to[block](self._inputs(batch[0]))
 
     def block_outputs(self, batch: Batch) -> dict[str, np.ndarray]:
         outputs, values = {}, self._inputs(batch[0])
@@ -187,23 +184,17 @@ class FrameworkBackend(Backend):
         return outputs
 
     def gradients(self, batch: Batch) -> dict[str, np.ndarray]:
-        images, labels = self._inputs(batch[0]), self._to_device(batch[1])
-        self._backward(self._forward_loss(images, labels)[1], images)
+        inputs, labels = self._inputs(batch[0]), self._to_device(batch[1])
+        self._backward(self._forward_loss(inputs, labels, *self._masks(batch))[1], inputs)
         return {
             name: self.to_numpy(tensor.grad())
             for name, tensor in self._tensors.items()
             if tensor.grad_req != "null"
         }
 
-    def velocities(self) -> dict[str, np.ndarray]:
-        # MXNet's buffer is `u = -lr * v`, with the rate of the last step.
-        optimizer, buffers = self._trainer.optimizer, self._trainer._updaters[0].states
-        return {
-            name: -self.to_numpy(buffers[index])
-            / _as_kernels_take_it(optimizer.learning_rate * tensor.lr_mult)
-            for index, (name, tensor) in enumerate(self._learning.items())
-            if buffers.get(index) is not None
-        }
+    def moments(self) -> dict[str, np.ndarray]:
+        found = own_optimizer.moments(self._trainer, self._learning)
+        return {name: self.to_numpy(buffer) for name, buffer in found}
 
     def to_numpy(self, array: Any) -> np.ndarray:
         return array.asnumpy()
@@ -216,7 +207,6 @@ class FrameworkBackend(Backend):
         frozen = models.batch_norms(self._frozen) if self._frozen is not None else []
         trained = [tensor for tensor in self._tensors.values() if tensor.grad_req != "null"]
         unbiased = self._on_gpu or self._unbiases
-        optimizer = self._trainer.optimizer
         return {
             "threads": _threads(),
             "input_workers": self.session.input_workers,
@@ -234,15 +224,11 @@ class FrameworkBackend(Backend):
                 "running_variance": ("unbiased" if unbiased else "biased") if norms else None,
             },
             "optimizer": {
-                "class": f"mxnet.optimizer.{type(optimizer).__name__}",
-                "learning_rates": sorted({self._initial_rate * tensor.lr_mult for tensor in trained}),
-                "momentum": self._momentum,
-                "nesterov": False,
-                "weight_decay": optimizer.wd,
-                "decay_form": "coupled",
+                **own_optimizer.settings(self._trainer, self._scheduler),
                 "schedule": schedule_name(self._schedule),
             },
-            "loss": "mean cross-entropy on logits",
+            "loss": LOSSES[self._spec.output],
+            "dropout": self._spec.dropout,
             "resize": "bilinear, not antialiased (OpenCV)"
             if self.session.track == "native"
             else "bilinear, antialiased (Pillow, the harness's)",
@@ -264,7 +250,7 @@ class FrameworkBackend(Backend):
         return array.as_in_context(self._device)
 
     def _inputs(self, images: mx.nd.NDArray) -> mx.nd.NDArray:
-        """Images on the device, normalised, (N, 3, H, W), in the session's precision."""
+        """Images on the device, normalised, (N, 3, H, W), in the session's precision; or features (N, F)."""
         images = self._to_device(images)
         if images.dtype != np.uint8:
             return images.astype(self.session.precision, copy=False)
@@ -278,18 +264,30 @@ class FrameworkBackend(Backend):
         inputs /= self._deviation
         return inputs.transpose((0, 3, 1, 2))
 
+    def _masks(self, batch: Batch) -> list[mx.nd.NDArray]:
+        """What multiplies the values that enter the last layer, (N, W), where the batch says it."""
+        if not self._masked:
+            return []
+        return [self._to_device(batch[2]).astype(self.session.precision) / (1 - self._spec.dropout)]
+
     def _forward_loss(
-        self, images: mx.nd.NDArray, labels: mx.nd.NDArray
+        self, inputs: mx.nd.NDArray, labels: mx.nd.NDArray, *masks: mx.nd.NDArray
     ) -> tuple[mx.nd.NDArray, mx.nd.NDArray]:
-        """Logits (N, K) and the mean loss (1,) of normalised images, recorded from the first trained layer
-        on."""
+        """The last layer's outputs and the mean loss (1,), recorded from the first trained layer on."""
         # What is frozen runs unrecorded, in inference mode: under `record(train_mode=False)` a plain backward
         # would take the gradients of another function than the one the forward computed.
-        inputs = images if self._frozen is None else self._frozen(images)
+        values = inputs if self._frozen is None else self._frozen(inputs)
+        if self._spec.output == "sigmoid":
+            labels = labels.astype(self.session.precision)
         with autograd.record():
-            logits = self._trained(inputs)
-            loss = self._loss(logits, labels).mean()
-        return logits, loss
+            outputs = self._trained(values, *masks)
+            loss = self._loss(outputs, labels).mean()
+        return outputs, loss
+
+    def _answers(self, outputs: mx.nd.NDArray) -> mx.nd.NDArray:
+        if self._spec.output == "sigmoid":
+            return (outputs[:, 0] > 0).astype("int64")
+        return outputs.argmax(axis=1).astype("int64")
 
     def _backward(self, loss: mx.nd.NDArray, images: mx.nd.NDArray) -> None:
         """Gradients of the loss; on the CPU it is here that running statistics move."""
@@ -308,7 +306,7 @@ class FrameworkBackend(Backend):
         """
         moving = []
         for norm, area in self._corrected:
-            keeps, rounded = norm._kwargs["momentum"], _as_kernels_take_it(norm._kwargs["momentum"])
+            keeps, rounded = norm._kwargs["momentum"], as_kernels_take_it(norm._kwargs["momentum"])
             n = images * area
             of_batch = (1 - keeps) / (1 - rounded)
             for running, after in (
@@ -336,7 +334,7 @@ class FrameworkBackend(Backend):
                 output_mean_var=True,
                 **norm._kwargs,
             )
-        keeps = _as_kernels_take_it(norm._kwargs["momentum"])
+        keeps = as_kernels_take_it(norm._kwargs["momentum"])
         for running, of_batch in (
             (mean, mean_of_batch),
             (variance, inverse_deviation**-2 - norm._kwargs["eps"]),
@@ -344,19 +342,9 @@ class FrameworkBackend(Backend):
             running *= keeps
             running += (1 - keeps) * of_batch
 
-    def _set_rate(self) -> None:
-        """Set the learning rate of the coming step. MXNet keeps the rate inside the velocity,
-        `u = m * u - lr * g`; with `m * new / old` in the place of `m` that equals a rate outside of it."""
-        optimizer = self._trainer.optimizer
-        rate = self._initial_rate * schedule_factor(self._schedule, self._steps)
-        optimizer.momentum = self._momentum * rate / optimizer.learning_rate
-        self._trainer.set_learning_rate(rate)
-        self._steps += 1
 
-
-def _as_kernels_take_it(number: float) -> float:
-    """Rounded to float32, in which MXNet's kernels have their hyper-parameters whatever the arrays are in."""
-    return float(np.float32(number))
+_LOSSES = {"softmax": gluon.loss.SoftmaxCrossEntropyLoss, "sigmoid": gluon.loss.SigmoidBCELoss}
+"""By the network's output; both take what enters the softmax or the sigmoid."""
 
 
 # --- Threads --------------------------------------------------------------------------------------

@@ -196,7 +196,7 @@ def _select(tensors: Tensors, spec: ModelSpec, path: Path, *, head: bool) -> Ten
 
 def _own_names(spec: ModelSpec, tensors: Tensors) -> dict[str, str]:
     """What a file that names its tensors as this one does calls those of a network, by neutral name."""
-    network = models.ARCHITECTURES[spec.architecture](spec)
+    network = models.declare(spec)
     if _are_places(tensors):
         return models.own_names(network, spec)
     parameters = models.neutral_tensors(network, spec)
@@ -207,7 +207,7 @@ def _are_places(names: Iterable[str]) -> bool:
     return any("." in name for name in names)
 
 
-_NETWORK = re.compile(r"^(resnetv[12]|vgg|efficientnetlite0)\d+_")
+_NETWORK = re.compile(r"^(resnetv[12]|vgg|efficientnetlite0|headalone)\d+_")
 _DENSE = re.compile(r"^dense(\d+)_")
 
 

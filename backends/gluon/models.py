@@ -11,7 +11,7 @@ import mxnet as mx
 from gluoncv import model_zoo
 from mxnet.gluon import HybridBlock, Parameter, nn
 
-from backends.architectures import architecture_of, flattens, shapes
+from backends.architectures import architecture_of, flattens, head_widths, outputs, shapes
 from backends.base import ModelSpec, require_architecture
 from backends.gluon import INFO
 from backends.gluon.efficientnet_lite0 import EfficientNetLite0
@@ -22,13 +22,13 @@ from backends.gluon.efficientnet_lite0 import EfficientNetLite0
 
 
 def _resnet18(spec: ModelSpec) -> HybridBlock:
-    network = model_zoo.get_model("resnet18_v1", classes=spec.classes)
+    network = model_zoo.get_model("resnet18_v1", classes=outputs(spec))
     network.features.add(nn.Flatten())  # gluoncv leaves that to the affine layer
     return _with_head(network, spec)
 
 
 def _resnet18_v2(spec: ModelSpec) -> HybridBlock:
-    network = model_zoo.get_model("resnet18_v2", classes=spec.classes, norm_layer=_batch_norm)
+    network = model_zoo.get_model("resnet18_v2", classes=outputs(spec), norm_layer=_batch_norm)
     return _with_head(network, spec)
 
 
@@ -37,7 +37,7 @@ _VGG16_LAYERS = 31
 
 
 def _vgg16(spec: ModelSpec) -> HybridBlock:
-    network = model_zoo.get_model("vgg16", classes=spec.classes)
+    network = model_zoo.get_model("vgg16", classes=outputs(spec))
     if spec.head != "fc6-fc7":
         network.features = network.features[:_VGG16_LAYERS]
         if not flattens(spec):
@@ -47,7 +47,7 @@ def _vgg16(spec: ModelSpec) -> HybridBlock:
 
 
 def _efficientnet_lite0(spec: ModelSpec) -> HybridBlock:
-    return _with_head(EfficientNetLite0(classes=spec.classes, image_size=spec.image_size), spec)
+    return _with_head(EfficientNetLite0(classes=outputs(spec), image_size=spec.image_size), spec)
 
 
 ARCHITECTURES: Mapping[str, Callable[[ModelSpec], HybridBlock]] = {
@@ -56,42 +56,81 @@ ARCHITECTURES: Mapping[str, Callable[[ModelSpec], HybridBlock]] = {
     "vgg16": _vgg16,
     "efficientnet_lite0": _efficientnet_lite0,
 }
-"""Their networks know their names but hold no values yet."""
+
+
+def declare(spec: ModelSpec) -> HybridBlock:
+    """The network with a new head, which knows its names but holds no values yet."""
+    return HeadAlone(spec) if spec.entry == "features" else ARCHITECTURES[spec.architecture](spec)
 
 
 def build(spec: ModelSpec, context: Any, *, dropout: bool) -> HybridBlock:
     """The network with a new head on an MXNet context, initialised from MXNet's current generator; float32.
-    With `dropout` it keeps what gluoncv's own has (VGG16: after fc6 and fc7).
+    With `dropout` it has the head's, and keeps what gluoncv's own has (VGG16: after fc6 and fc7).
 
     Raises:
         UsageError: no such architecture here, or not with that head.
     """
     require_architecture(INFO, spec.architecture)
     flattens(spec)  # raises for a head that the architecture does not have
-    network = ARCHITECTURES[spec.architecture](spec)
+    network = declare(spec)
     if spec.initializer != "default":
         network.collect_params(".*weight").setattr("init", _INITIALIZERS[spec.initializer])
     if not dropout:
         network.apply(_without_dropout)
     network.initialize(_BARE, ctx=context)
     network.hybridize()
-    network(
-        mx.nd.zeros((1, 3, spec.image_size, spec.image_size), ctx=context)
-    )  # draws what waited for a shape
+    network(mx.nd.zeros(_input_shape(spec), ctx=context))  # draws what waited for a shape
     return network
 
 
 # --- Heads, layers, initialisers ------------------------------------------------------------------
 
 
+class LastDense(nn.Dense):
+    """The last affine layer, with dropout on the values that enter it. Not a layer of its own before it:
+    names of tensors are the same with and without."""
+
+    def __init__(self, units: int, rate: float, **keywords: Any) -> None:
+        super().__init__(units, **keywords)
+        self._rate = rate
+
+    def hybrid_forward(self, F: Any, x: Any, *tensors: Any, **more: Any) -> Any:
+        return super().hybrid_forward(F, F.Dropout(x, p=self._rate) if self._rate else x, *tensors, **more)
+
+    def _alias(self) -> str:
+        return "dense"  # a part of its parameters' names
+
+
+class HeadAlone(HybridBlock):
+    """What is above the features."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        with self.name_scope():
+            self.features = nn.HybridSequential(prefix="")
+            self.output = _head(spec)
+
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
+        return self.output(x)
+
+
 def _with_head(network: HybridBlock, spec: ModelSpec) -> HybridBlock:
-    if spec.head == "mlp-1024-128":
+    """The network with the head of the specification in the place of its own, an affine layer."""
+    hidden = len(head_widths(spec)) > 1
+    if hidden or spec.dropout:
+        initializer = None if hidden else network.output.weight.init  # dropout is no reason to draw otherwise
         del network.output  # Gluon refuses to replace a block by one of another class
         with network.name_scope():
-            network.output = nn.HybridSequential(prefix="")
-            network.output.add(nn.Dense(1024, activation="relu"), nn.Dense(128, activation="relu"))
-            network.output.add(nn.Dense(spec.classes))
+            network.output = _head(spec, weight_initializer=initializer)
     return network
+
+
+def _head(spec: ModelSpec, **of_last: Any) -> HybridBlock:
+    _, *hidden = head_widths(spec)
+    layers = [nn.Dense(width, activation="relu") for width in hidden]
+    units = outputs(spec)
+    last = LastDense(units, spec.dropout, **of_last) if spec.dropout else nn.Dense(units, **of_last)
+    return _sequence(*layers, last) if layers else last
 
 
 def _batch_norm(*, scale: bool = True, **keywords: Any) -> nn.BatchNorm:
@@ -110,7 +149,7 @@ class _UnscaledBatchNorm(nn.BatchNorm):
 
 
 def _without_dropout(block: HybridBlock) -> None:
-    if isinstance(block, nn.Dropout):
+    if isinstance(block, nn.Dropout | LastDense):
         block._rate = 0  # the layer stays, and with it the numbers in the names of those above
 
 
@@ -128,22 +167,49 @@ _INITIALIZERS: Mapping[str, Any] = {
 
 
 def split(
-    network: HybridBlock, spec: ModelSpec, trained: tuple[str, ...]
+    network: HybridBlock, spec: ModelSpec, trained: tuple[str, ...], *, masked: bool
 ) -> tuple[HybridBlock | None, HybridBlock]:
     """The layers below the first with a neutral name that begins with one of `trained` (None if there are
-    none), and those from there to the logits. Both share the network's own blocks and are hybridised anew."""
+    none), and those from there to the last layer's outputs; `masked` ones are `Masked`. Both share the
+    network's own blocks and are hybridised anew."""
     layers = list(network.features)
     named = enumerate(_layer_names(network, spec))
     first = next((i for i, names in named if any(name.startswith(trained) for name in names)), len(layers))
     network.hybridize()
-    if first == 0:
-        return None, network
-    lower, upper = nn.HybridSequential(prefix=""), nn.HybridSequential(prefix="")
-    lower.add(*layers[:first])
-    upper.add(*layers[first:], network.output)
-    lower.hybridize()
+    lower = _sequence(*layers[:first]) if first else None
+    upper = network if lower is None else _sequence(*layers[first:], network.output)
+    if masked:
+        *hidden, last = _affine_layers(network.output)
+        upper = Masked(_sequence(*layers[first:], *hidden), last)
+    if lower is not None:
+        lower.hybridize()
     upper.hybridize()
     return lower, upper
+
+
+class Masked(HybridBlock):
+    """Layers, and the last affine one above them. Its second input, (N, W), multiplies the values that enter
+    the latter."""
+
+    def __init__(self, layers: HybridBlock, last: nn.Dense) -> None:
+        super().__init__()
+        self.layers, self.last = layers, last
+
+    def hybrid_forward(self, F: Any, x: Any, mask: Any) -> Any:
+        return self.last(self.layers(x) * mask)
+
+
+def up_to(network: HybridBlock, spec: ModelSpec, block: str) -> HybridBlock:
+    """The layers up to a block's output, which is averaged over H and W; hybridised, of the network's own
+    blocks."""
+    found = block_layers(network, spec)
+    blocks = list(found)[: list(found).index(block) + 1]
+    layers = [layer for name in blocks for layer in found[name]]
+    if not any(isinstance(layer, nn.Dense) for layer in layers):
+        layers += [nn.GlobalAvgPool2D(), nn.Flatten()]
+    part = _sequence(*layers)
+    part.hybridize()
+    return part
 
 
 def block_layers(network: HybridBlock, spec: ModelSpec) -> dict[str, list[HybridBlock]]:
@@ -168,15 +234,32 @@ def batch_norms(block: HybridBlock) -> list[nn.BatchNorm]:
 
 def batch_norm_areas(network: HybridBlock, spec: ModelSpec) -> dict[nn.BatchNorm, int]:
     """For every batch norm in the network the pixels (H * W) of its input."""
-    outputs = network(mx.sym.var("images")).get_internals()
-    _, found, _ = outputs.infer_shape(images=(1, 3, spec.image_size, spec.image_size))
-    shape_of = dict(zip(outputs.list_outputs(), found, strict=True))
+    inside = network(mx.sym.var("images")).get_internals()
+    _, found, _ = inside.infer_shape(images=_input_shape(spec))
+    shape_of = dict(zip(inside.list_outputs(), found, strict=True))
     return {norm: math.prod(shape_of[f"{norm.name}_fwd_output"][2:]) for norm in batch_norms(network)}
 
 
 def leading_batch_norm(network: HybridBlock) -> nn.BatchNorm | None:
     """The batch norm on the image itself, which learns neither scale nor shift."""
-    return network.features[0] if isinstance(network.features[0], nn.BatchNorm) else None
+    lowest = next(iter(network.features), None)  # a head alone has none
+    return lowest if isinstance(lowest, nn.BatchNorm) else None
+
+
+def _affine_layers(head: HybridBlock) -> list[nn.Dense]:
+    return list(head) if isinstance(head, nn.HybridSequential) else [head]
+
+
+def _sequence(*layers: HybridBlock) -> nn.HybridSequential:
+    sequence = nn.HybridSequential(prefix="")
+    sequence.add(*layers)
+    return sequence
+
+
+def _input_shape(spec: ModelSpec) -> tuple[int, ...]:
+    if spec.entry == "features":
+        return 1, head_widths(spec)[0]
+    return 1, 3, spec.image_size, spec.image_size
 
 
 # --- Neutral names --------------------------------------------------------------------------------

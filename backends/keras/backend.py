@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from backends import weights
-from backends.architectures import is_parameter, trained_from
+from backends.architectures import LOSSES, head_widths, is_parameter, trained_from
 from backends.base import (
     Backend,
     Batch,
@@ -37,7 +37,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.config import is_op_determinism_enabled  # where Keras itself reads it
 
-from backends.keras import INFO, checkpoint, input, models, sgd
+from backends.keras import INFO, checkpoint, input, models
+from backends.keras import optimizer as own_optimizer
 from backends.keras.batch_norm import BatchNormalization
 
 
@@ -68,17 +69,20 @@ class FrameworkBackend(Backend):
         self._spec = spec
         matched = self.session.track == "matched"
         with tf.device(self._device):
-            self._network = models.build(spec, unbiased=matched)
+            self._network = models.build(spec, matched=matched)
         self._tensors = models.neutral_tensors(self._network, spec)
         self._layouts = models.layouts(spec)
-        # Keras' users train what ends in a softmax; its loss looks through that and takes the logits.
-        self._trained = self._network.logits if matched else self._network.probabilities
-        self._loss = keras.losses.SparseCategoricalCrossentropy(from_logits=matched)
+        self._trained, self._masked = self._network.trained, matched and spec.dropout > 0
+        # Keras' users train what ends in a softmax or a sigmoid; its losses look through that and take the
+        # logits.
+        losses, sigmoid = keras.losses, spec.output == "sigmoid"
+        loss = losses.BinaryCrossentropy if sigmoid else losses.SparseCategoricalCrossentropy
+        self._loss = loss(from_logits=matched)
         self._jit_compile = self._asked_jit_compile() and self._trained.jit_compile
         self._logits = self._inference_function(self._network.logits)
-        self._features = self._inference_function(self._network.features)
+        self._features: dict[str | None, Any] = {}
         self._blocks = self._inference_function(self._network.blocks)
-        self._normalize = self._graph(self._normalized, self._images_spec(tf.uint8))
+        self._normalize = self._graph(self._normalized, self._inputs_spec(tf.uint8))
         self.set_trainable(Trainable())
 
     def load_official(self, *, head: bool = False) -> str:
@@ -122,8 +126,8 @@ class FrameworkBackend(Backend):
         self._claim_keras()
         self._schedule, self._step = optimizer.schedule, 0
         with tf.device(self._device):
-            self._optimizer = sgd.make(optimizer, self.session.track, list(self._trained_tensors().values()))
-            self._accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+            self._optimizer = own_optimizer.make(optimizer, self._trained_tensors(), self.session.track)
+            self._accuracy = self._make_accuracy()
             # What a layer's `trainable` says is read here and no later.
             self._trained.compile(
                 optimizer=self._optimizer,
@@ -140,15 +144,16 @@ class FrameworkBackend(Backend):
             images, transform, batch_size=batch_size, training=training, session=self.session
         )
 
-    def to_host_batch(self, images: np.ndarray, labels: np.ndarray) -> Batch:
+    def to_host_batch(self, images: np.ndarray, labels: np.ndarray, kept: np.ndarray | None = None) -> Batch:
+        arrays = (images, labels) if kept is None else (images, labels, kept)
         with tf.device("CPU:0"):
-            return tf.constant(images), tf.constant(labels)
+            return tuple(map(tf.constant, arrays))
 
     def train_step(self, batch: Batch) -> None:
-        if isinstance(self._optimizer, sgd.MatchedSGD):
+        if isinstance(self._optimizer, own_optimizer.Matched):
             self._optimizer.set_factor(schedule_factor(self._schedule, self._step))
             self._step += 1
-        self._train(self._inputs(batch), batch[1])
+        self._train(self._inputs(batch), *self._targets(batch))
 
     def take_metrics(self) -> Metrics:
         loss = next(metric for metric in self._trained.metrics if metric.name == "loss")
@@ -163,20 +168,27 @@ class FrameworkBackend(Backend):
     def logits(self, batch: Batch) -> Any:
         return self._logits(self._inputs(batch))
 
-    def features(self, batch: Batch) -> Any:
-        return self._features(self._inputs(batch))
+    def features(self, batch: Batch, block: str | None = None) -> Any:
+        if block not in self._features:
+            network = self._network.features if block is None else self._average_of(block)
+            self._features[block] = self._inference_function(network)
+        return self._features[block](self._inputs(batch))
 
     def block_outputs(self, batch: Batch) -> dict[str, np.ndarray]:
+        if self._network.blocks is None:
+            return {}
         outputs = {name: output.numpy() for name, output in self._blocks(self._inputs(batch)).items()}
         return {name: np.ascontiguousarray(np.moveaxis(output, -1, 1)) for name, output in outputs.items()}
 
     def gradients(self, batch: Batch) -> dict[str, np.ndarray]:
-        gradients = self._gradients(self._inputs(batch), batch[1])
+        gradients = self._gradients(self._inputs(batch), *self._targets(batch))
         return self._to_neutral({name: gradient.numpy() for name, gradient in gradients.items()})
 
-    def velocities(self) -> dict[str, np.ndarray]:
-        velocities = sgd.velocities(self._optimizer)
-        return self._to_neutral(dict(zip(self._trained_tensors(), velocities, strict=bool(velocities))))
+    def moments(self) -> dict[str, np.ndarray]:
+        return {
+            f"{moment} of {name}": self._layouts[name].to_neutral(buffer)
+            for moment, name, buffer in own_optimizer.moments(self._optimizer, self._trained_tensors())
+        }
 
     def to_numpy(self, array: Any) -> np.ndarray:
         return array.numpy()
@@ -186,13 +198,13 @@ class FrameworkBackend(Backend):
 
     def settings(self) -> dict[str, Any]:
         norms = [layer for layer in self._layers() if isinstance(layer, BatchNormalization)]
-        optimizer, asked = self._optimizer, self._asked_jit_compile()
+        asked = self._asked_jit_compile()
         return {
             "threads": tf.config.threading.get_intra_op_parallelism_threads(),
             "input_workers": input.parallel_calls(self.session),
             "compiled": f"graph, {'with' if self._jit_compile else 'without'} XLA (jit_compile={asked!r})",
             "layout": {"channels_last": "NHWC", "channels_first": "NCHW"}[keras.config.image_data_format()],
-            "dtype": self._trained.variables[0].dtype,
+            "dtype": self._trained.weights[0].dtype,
             "tf32": None
             if self._device == "CPU:0"
             else tf.config.experimental.tensor_float_32_execution_enabled(),
@@ -205,15 +217,11 @@ class FrameworkBackend(Backend):
                 "running_variance": ("unbiased" if norms[0].unbiased else "biased") if norms else None,
             },
             "optimizer": {
-                "class": sgd.title(optimizer),
-                "learning_rates": sgd.initial_rates(optimizer),
-                "momentum": optimizer.momentum,
-                "nesterov": optimizer.nesterov,
-                "weight_decay": getattr(optimizer, "coupled_decay", 0.0),
-                "decay_form": "coupled",
+                **own_optimizer.settings(self._optimizer),
                 "schedule": schedule_name(self._schedule),
             },
-            "loss": "mean cross-entropy on logits",
+            "loss": LOSSES[self._spec.output],
+            "dropout": self._spec.dropout,
             "resize": "bilinear, not antialiased (tf.image.resize)"
             if self.session.track == "native"
             else "bilinear, antialiased (Pillow, the harness's)",
@@ -243,7 +251,7 @@ class FrameworkBackend(Backend):
         return "auto" if self.session.precision == "float32" else False
 
     def _layers(self) -> list[Any]:
-        return [layer for layer in self._network.logits.layers if layer.variables]
+        return [layer for layer in self._network.logits.layers if layer.weights]
 
     def _trained_tensors(self) -> dict[str, Any]:
         return {name: tensor for name, tensor in self._tensors.items() if tensor.trainable}
@@ -251,35 +259,59 @@ class FrameworkBackend(Backend):
     def _to_neutral(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {name: self._layouts[name].to_neutral(array) for name, array in arrays.items()}
 
-    def _keras_step(self, images: Any, labels: Any) -> None:
-        self._trained.train_step((images, labels))  # what it returns lies in the metrics' variables too
+    def _make_accuracy(self) -> Any:
+        if self._spec.output == "softmax":
+            return keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+        threshold = 0.0 if self.session.track == "matched" else 0.5  # of a logit, or a probability
+        return keras.metrics.BinaryAccuracy(name="accuracy", threshold=threshold)
 
-    def _forward_backward(self, images: Any, labels: Any) -> dict[str, Any]:
+    def _keras_step(self, inputs: Any, labels: Any, *kept: Any) -> None:
+        inputs = (inputs, *kept) if kept else inputs
+        self._trained.train_step((inputs, labels))  # what it returns lies in the metrics' variables too
+
+    def _forward_backward(self, inputs: Any, labels: Any, *kept: Any) -> dict[str, Any]:
         trained = self._trained_tensors()
         with tf.GradientTape() as tape:
-            loss = self._loss(labels, self._trained(images, training=True))
+            outputs = self._trained((inputs, *kept) if kept else inputs, training=True)
+            loss = self._loss(labels, outputs)
         return dict(zip(trained, tape.gradient(loss, list(trained.values())), strict=True))
 
     def _inputs(self, batch: Batch) -> Any:
-        """Images as the network takes them. uint8 ones are normalised by a small graph of their own, so that
-        the large ones, slow to trace, are traced once for both kinds."""
-        images = batch[0]
-        if images.dtype == tf.uint8:
-            return self._normalize(images)
-        return tf.cast(images, self.session.precision)  # itself, where it is that already
+        """Images or features as the network takes them. uint8 ones are normalised by a small graph of their
+        own, so that the large ones, slow to trace, are traced once for both kinds."""
+        inputs = batch[0]
+        if inputs.dtype == tf.uint8:
+            return self._normalize(inputs)
+        return tf.cast(inputs, self.session.precision)  # itself, where it is that already
+
+    def _targets(self, batch: Batch) -> Batch:
+        """Labels, and what to keep where masks say it."""
+        return batch[1:3] if self._masked else batch[1:2]
 
     def _normalized(self, images: Any) -> Any:
         return input.normalize(images, self._spec.normalization, self.session.precision)
 
-    def _inference_function(self, network: Any) -> Any:
-        images = self._images_spec(self.session.precision)
-        return self._graph(lambda images: network(images, training=False), images)
+    def _average_of(self, block: str) -> Callable[..., Any]:
+        def average(images: Any, *, training: bool) -> Any:
+            output = self._network.blocks(images, training=training)[block]
+            return tf.reduce_mean(output, axis=(1, 2)) if output.shape.rank == 4 else output
 
-    def _batch_function(self, function: Callable[[Any, Any], Any]) -> Any:
-        images = self._images_spec(self.session.precision)
-        return self._graph(function, images, tf.TensorSpec((None,), tf.int64))
+        return average
 
-    def _images_spec(self, dtype: Any) -> Any:
+    def _inference_function(self, network: Callable[..., Any]) -> Any:
+        inputs = self._inputs_spec(self.session.precision)
+        return self._graph(lambda inputs: network(inputs, training=False), inputs)
+
+    def _batch_function(self, function: Callable[..., Any]) -> Any:
+        inputs, labels = self._inputs_spec(self.session.precision), tf.TensorSpec((None,), tf.int64)
+        if not self._masked:
+            return self._graph(function, inputs, labels)
+        kept = tf.TensorSpec((None, head_widths(self._spec)[-1]), tf.uint8)
+        return self._graph(function, inputs, labels, kept)
+
+    def _inputs_spec(self, dtype: Any) -> Any:
+        if self._spec.entry == "features":
+            return tf.TensorSpec((None, head_widths(self._spec)[0]), dtype)
         return tf.TensorSpec((None, self._spec.image_size, self._spec.image_size, 3), dtype)
 
     def _graph(self, function: Callable[..., Any], *signature: Any) -> Any:

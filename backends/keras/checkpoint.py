@@ -135,7 +135,8 @@ def load(network: models.Network, spec: ModelSpec, path: Path, *, head: bool = T
 
 
 def save(network: models.Network, path: Path) -> None:
-    """Write the network, softmax included, in the format that the suffix asks for, whole or not at all.
+    """Write the network, softmax or sigmoid included, in the format that the suffix asks for; whole or not
+    at all.
 
     Raises:
         UsageError: the suffix is not one of Keras'.
@@ -199,6 +200,7 @@ Tensors = Mapping[str, Any]
 
 _HEADS: Mapping[tuple[int, ...], tuple[str, ...]] = {
     (): (HEAD,),
+    (256,): (f"{HEAD}.fc1", f"{HEAD}.fc2"),
     (1024, 128): (f"{HEAD}.fc1", f"{HEAD}.fc2", f"{HEAD}.fc3"),
     (4096, 4096): ("fc6", "fc7", HEAD),
 }

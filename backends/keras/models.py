@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from keras import layers
 
-from backends.architectures import HEAD, architecture_of, flattens, shapes
+from backends.architectures import HEAD, architecture_of, flattens, head_widths, outputs, shapes
 from backends.base import ModelSpec, require_architecture
 from backends.keras import INFO
 from backends.keras.batch_norm import BatchNormalization
@@ -39,46 +39,53 @@ ARCHITECTURES: Mapping[str, Callable[[Any, Any], dict[str, Any]]] = {
 
 
 class Network(msgspec.Struct, frozen=True):
-    """A Keras network and places in it. Each is a network of its own and shares the layers."""
+    """A Keras network and places in it. Each is a network of its own and shares the layers. They are entered
+    with images (N, H, W, 3), or with features (N, F)."""
 
+    trained: Any
+    """All of it, as training sees it: to the probabilities; in the matched track to the last layer's outputs,
+    and where there is dropout from a pair, the second of which is what to keep, (N, W) uint8."""
     probabilities: Any
-    """All of it, as Keras' users end one: images (N, H, W, 3) to probabilities (N, K)."""
+    """All of it, as Keras' users end one: to (N, K), or to the second class's alone, (N, 1)."""
     logits: Any
-    """To the values that enter the softmax, (N, K)."""
+    """To the values that enter the softmax, (N, K); before a sigmoid to (0, z)."""
     features: Any
-    """To the values that enter the head, (N, F)."""
+    """To the values that enter the head, (N, F), flattened ones in the neutral order (C, H, W)."""
     blocks: Any
-    """To a dictionary of every block's output."""
+    """To a dictionary of every block's output; None where there is none."""
 
 
-def build(spec: ModelSpec, *, unbiased: bool) -> Network:
+def build(spec: ModelSpec, *, matched: bool) -> Network:
     """The network with a new head, initialised from Python's generator (which seeds Keras'), in Keras'
-    default precision. `unbiased` is how its batch norms update their running variance.
+    default precision. `matched` is whose batch norms, dropout and end of what is trained it has.
 
     Raises:
         UsageError: no such architecture here, or not with that head.
     """
     require_architecture(INFO, spec.architecture)
-    flattened = flattens(spec)
-    images = keras.Input((spec.image_size, spec.image_size, 3), name="images")
-    epsilon = architecture_of(spec.architecture).batch_norm_epsilon
-    blocks = ARCHITECTURES[spec.architecture](images, functools.partial(_batch_norm, epsilon, unbiased))
-    last = list(blocks.values())[-1]
-    features = layers.Flatten(name="flatten")(last) if flattened else _average(last)
-    if spec.head == "fc6-fc7":
-        for name in ("fc6", "fc7"):
-            features = blocks[name] = layers.Dense(4096, activation="relu", name=name)(features)
-    logits = _head(spec, features)
-    probabilities = layers.Softmax(name="softmax")(logits)
-    network = Network(
-        *(
-            keras.Model(images, output, name=spec.architecture)
-            for output in (probabilities, logits, features, blocks)
-        )
-    )
+    body = _features(spec) if spec.entry == "features" else _body(spec, unbiased=matched)
+    *hidden, last = _head(spec)
+    values = functools.reduce(lambda values, layer: layer(values), hidden, body.entering)
+    if spec.dropout and not matched:
+        values = layers.Dropout(spec.dropout, name="dropout")(values)
+    ended, sigmoid = last(values), spec.output == "sigmoid"
+    end = layers.Activation("sigmoid", name="sigmoid") if sigmoid else layers.Softmax(name="softmax")
+
+    def network(output: Any, *further: Any) -> Any:
+        inputs = (body.inputs, *further) if further else body.inputs
+        return keras.Model(inputs, output, name=spec.architecture)
+
+    probabilities = trained = network(end(ended))
+    if matched and spec.dropout:
+        kept = keras.Input((head_widths(spec)[-1],), dtype="uint8", name="kept")
+        trained = network(last(_masked(values, kept, spec.dropout)), kept)
+    elif matched:
+        trained = network(ended)
+    logits = network(keras.ops.pad(ended, ((0, 0), (1, 0))) if sigmoid else ended)
     if spec.initializer == "he":  # Keras' default is already `xavier`: Glorot uniform, zero biases
-        _he(network.logits)
-    return network
+        _he(logits)
+    blocks = network(body.blocks) if body.blocks else None
+    return Network(trained, probabilities, logits, network(body.features), blocks)
 
 
 def plain(network: Any) -> Any:
@@ -86,7 +93,7 @@ def plain(network: Any) -> Any:
     of this project."""
     copy = keras.models.clone_model(network, clone_function=_plain_layer)
     for layer in network.layers:
-        values = [variable.numpy() for variable in layer.variables]
+        values = [variable.numpy() for variable in layer.weights]  # `variables` has dropout's seed too
         if isinstance(layer, BatchNormalization) and not layer.learns:
             values = values[1:]
         copy.get_layer(layer.name).set_weights(values)
@@ -94,6 +101,40 @@ def plain(network: Any) -> Any:
 
 
 # --- Layers, heads and initialisers ---------------------------------------------------------------
+
+
+class _Body(msgspec.Struct, frozen=True):
+    """Symbolic values below the head."""
+
+    inputs: Any
+    blocks: dict[str, Any]
+    entering: Any
+    """What the head sees."""
+    features: Any
+    """The same in the neutral order."""
+
+
+def _body(spec: ModelSpec, *, unbiased: bool) -> _Body:
+    images = keras.Input((spec.image_size, spec.image_size, 3), name="images")
+    epsilon = architecture_of(spec.architecture).batch_norm_epsilon
+    blocks = ARCHITECTURES[spec.architecture](images, functools.partial(_batch_norm, epsilon, unbiased))
+    last = list(blocks.values())[-1]
+    if not flattens(spec):
+        features = layers.GlobalAveragePooling2D(name="average")(last)
+        return _Body(images, blocks, features, features)
+    entering = layers.Flatten(name="flatten")(last)  # in Keras' order: (H, W, C)
+    if spec.head != "fc6-fc7":
+        features = layers.Flatten(name="features")(layers.Permute((3, 1, 2), name="neutral")(last))
+        return _Body(images, blocks, entering, features)
+    for name in ("fc6", "fc7"):
+        entering = blocks[name] = layers.Dense(4096, activation="relu", name=name)(entering)
+    return _Body(images, blocks, entering, entering)
+
+
+def _features(spec: ModelSpec) -> _Body:
+    """Nothing: the head alone."""
+    features = keras.Input((head_widths(spec)[0],), name="features")
+    return _Body(features, {}, features, features)
 
 
 def _batch_norm(epsilon: float | None, unbiased: bool, name: str, *, learns: bool = True) -> Any:
@@ -114,16 +155,19 @@ def _plain_layer(layer: Any) -> Any:
     return keras.layers.BatchNormalization.from_config(config)
 
 
-def _average(values: Any) -> Any:
-    return layers.GlobalAveragePooling2D(name="average")(values)
+def _head(spec: ModelSpec) -> list[Any]:
+    """Its affine layers, from below."""
+    widths = head_widths(spec)[1:]
+    names = [f"{HEAD}.fc{number}" for number in range(1, len(widths) + 2)] if widths else [HEAD]
+    hidden = [
+        layers.Dense(width, activation="relu", name=name)
+        for width, name in zip(widths, names[:-1], strict=True)
+    ]
+    return [*hidden, layers.Dense(outputs(spec), name=names[-1])]
 
 
-def _head(spec: ModelSpec, features: Any) -> Any:
-    if spec.head != "mlp-1024-128":
-        return layers.Dense(spec.classes, name=HEAD)(features)
-    hidden = layers.Dense(1024, activation="relu", name=f"{HEAD}.fc1")(features)
-    hidden = layers.Dense(128, activation="relu", name=f"{HEAD}.fc2")(hidden)
-    return layers.Dense(spec.classes, name=f"{HEAD}.fc3")(hidden)
+def _masked(values: Any, kept: Any, rate: float) -> Any:
+    return values * keras.ops.cast(kept, values.dtype) / (1 - rate)
 
 
 def _he(network: Any) -> None:
@@ -178,7 +222,7 @@ def layouts(spec: ModelSpec) -> dict[str, Layout]:
         UsageError: no such architecture, or not with that head.
     """
     found: dict[str, Layout] = {}
-    flattened = flattens(spec)
+    flattened = flattens(spec) and spec.entry == "images"  # features come in the neutral order
     axes: tuple[int, ...]
     for name, neutral in shapes(spec).items():
         unfolded, axes = neutral, (0,)
@@ -203,6 +247,6 @@ def neutral_tensors(network: Network, spec: ModelSpec) -> dict[str, Any]:
     found = {
         f"{layer.name}.{VARIABLES[variable.name]}": variable
         for layer in network.logits.layers
-        for variable in layer.variables
+        for variable in layer.weights
     }
     return {name: found[name] for name in shapes(spec)}

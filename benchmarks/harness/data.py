@@ -32,6 +32,10 @@ HOTDOG_URLS = (
     "https://apache-mxnet.s3-accelerate.amazonaws.com/gluon/dataset/hotdog.zip",
 )
 
+FIVE_CLASSES = ("burger", "burrito", "churros", "corn", "hotdog")
+"""As many as `002` has: drawn, like the two of `sketch`."""
+DRAWN = {"sketch": sketch.TARGET_CLASSES, "sketch-five": FIVE_CLASSES}
+"""The drawn sets to be trained on, by the name that `--data` takes."""
 SKETCH_SEED = 0
 SKETCH_TRAIN_PER_CLASS, SKETCH_TEST_PER_CLASS = 1000, 400  # as many as the hotdog photographs
 SOURCE_TRAIN_PER_CLASS, SOURCE_TEST_PER_CLASS = 150, 25
@@ -63,25 +67,25 @@ class DataSet(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def open_data(spec: str, profile: Profile, progress: Progress = no_progress) -> DataSet:
-    """The data set `spec` (`sketch`, `hotdog`, or the path of a folder or a zip), as much of it as the
-    profile takes.
+    """The data set `spec` (`sketch`, `sketch-five`, `hotdog`, or the path of a folder or a zip), as much of
+    it as the profile takes.
 
     Every image is decoded once, and the result remembered by the files' hash.
 
     Raises:
         DataError: it cannot be had, is damaged, or is not laid out as a data set.
     """
-    if spec == "sketch":
+    if spec in DRAWN:
         per_class = (
             profile.train_per_class or SKETCH_TRAIN_PER_CLASS,
             profile.test_per_class or SKETCH_TEST_PER_CLASS,
         )
-        folder = _drawn("sketch", sketch.TARGET_CLASSES, *per_class, progress)
+        folder = _drawn(spec, DRAWN[spec], *per_class, progress)
     elif spec == "hotdog":
         folder = _unpacked(fetch_hotdog(), progress)
     else:
         folder = _given(Path(spec).expanduser(), progress)
-    name = spec if spec in ("sketch", "hotdog") else Path(spec).name
+    name = spec if spec in (*DRAWN, "hotdog") else Path(spec).name
     return _checked(name, folder, profile.train_per_class, profile.test_per_class, progress)
 
 
@@ -155,7 +159,7 @@ def _given(path: Path, progress: Progress) -> Path:
         return path
     if path.is_file():
         return _unpacked(path, progress)
-    raise DataError(f"data {path}: no such folder or zip; give sketch, hotdog, or a path")
+    raise DataError(f"data {path}: no such folder or zip; give sketch, sketch-five, hotdog, or a path")
 
 
 def _unpacked(archive: Path, progress: Progress) -> Path:

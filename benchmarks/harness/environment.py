@@ -28,7 +28,7 @@ THREAD_VARIABLES = (
     "TF_NUM_INTRAOP_THREADS",
 )
 
-PACKAGES = ("numpy", "pillow", "transfer-learning-benchmarks")
+PACKAGES = ("numpy", "pillow", "scikit-learn", "transfer-learning-benchmarks")
 """Beside those that the backends name."""
 
 

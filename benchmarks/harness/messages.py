@@ -7,11 +7,12 @@ from collections.abc import Callable
 import msgspec
 
 from backends.base import ModelSpec, Normalization
+from benchmarks.harness.advise import Evidence
 from benchmarks.harness.data import DataSet
 from benchmarks.harness.parity import Mode, Network, Rule
 from benchmarks.harness.plan import Cell
 from benchmarks.harness.recipe import Recipe
-from benchmarks.harness.record import CellDescription, Data, Epoch, Failure, Gate, Record, Weights
+from benchmarks.harness.record import CellDescription, Data, Epoch, Failure, Gate, RangeTest, Record, Weights
 
 # --- Jobs -----------------------------------------------------------------------------------------
 
@@ -88,6 +89,30 @@ class GateJob(msgspec.Struct, frozen=True, kw_only=True, tag="gate"):
     threads: int
 
 
+class RangeTestJob(msgspec.Struct, frozen=True, kw_only=True, tag="range-test"):
+    """Train with a rate that grows at every step; see `range_test.py`."""
+
+    cell: Cell
+    data: DataSet
+    weights: StartingWeights
+    threads: int
+    input_workers: int
+    lowest: float
+    highest: float
+    steps: int
+
+
+class AdviseJob(msgspec.Struct, frozen=True, kw_only=True, tag="advise"):
+    """Measure how far the data are from the source; see `advise.py`."""
+
+    cell: Cell
+    """Whose recipe says which network, and how images come to it."""
+    data: DataSet
+    weights: StartingWeights
+    threads: int
+    input_workers: int
+
+
 class PublishedJob(msgspec.Struct, frozen=True, kw_only=True, tag="published"):
     """Fetch a backend's published ImageNet checkpoint and write all of it to `target` as neutral weights."""
 
@@ -129,7 +154,17 @@ class ProbeJob(msgspec.Struct, frozen=True, kw_only=True, tag="probe"):
     backend: str
 
 
-Job = CellJob | PretrainJob | GateJob | PublishedJob | ReadCheckpointJob | WriteCheckpointJob | ProbeJob
+Job = (
+    CellJob
+    | PretrainJob
+    | GateJob
+    | RangeTestJob
+    | AdviseJob
+    | PublishedJob
+    | ReadCheckpointJob
+    | WriteCheckpointJob
+    | ProbeJob
+)
 
 
 # --- Events ---------------------------------------------------------------------------------------
@@ -178,6 +213,18 @@ class GateDone(msgspec.Struct, frozen=True, kw_only=True, tag="gate-done"):
     gate: Gate
 
 
+class RangeTestDone(msgspec.Struct, frozen=True, kw_only=True, tag="range-test-done"):
+    """What the loss did."""
+
+    result: RangeTest
+
+
+class AdviseDone(msgspec.Struct, frozen=True, kw_only=True, tag="advise-done"):
+    """What was measured."""
+
+    evidence: Evidence
+
+
 class WeightsDone(msgspec.Struct, frozen=True, kw_only=True, tag="weights-done"):
     """A checkpoint was read or written, and what its network answers to the test images."""
 
@@ -201,7 +248,7 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
     failure: Failure
 
 
-Outcome = CellDone | PretrainDone | GateDone | WeightsDone | ProbeDone | Failed
+Outcome = CellDone | PretrainDone | GateDone | RangeTestDone | AdviseDone | WeightsDone | ProbeDone | Failed
 """The last event of a job."""
 Event = Step | EpochEnd | Stage | Outcome
 Emit = Callable[[Event], None]

@@ -63,7 +63,9 @@ def settings_of(cell: Cell, parts: Parts) -> Training:
 
 
 def _in_force(phase: Phase, most: int | None, steps_per_epoch: int) -> PhaseTraining:
-    epochs = min(phase.epochs, most or phase.epochs)
+    epochs = phase.epochs
+    if phase.on == "images" and most is not None:  # an epoch on stored features costs next to nothing
+        epochs = min(epochs, most)
     schedule = optimizers.in_steps(phase.optimizer.schedule, steps_per_epoch=steps_per_epoch, epochs=epochs)
     return PhaseTraining(
         epochs=epochs,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from backends.architectures import head_widths
-from backends.base import Backend, ImageList, ModelSpec, Pipeline
+from backends.base import Backend, DataError, ImageList, ModelSpec, Pipeline
 from benchmarks.harness.augment import order
 from benchmarks.harness.batches import Batches
 from benchmarks.harness.data import DataSet
@@ -44,13 +44,24 @@ class Scored(NamedTuple):
 
 def parts_of(data: DataSet, validation: Validation | None) -> Parts:
     """What each image is for. Validation images are drawn from the training split, the same share of each
-    class, and the same ones for every seed and backend."""
+    class (one image at least, and never all), and the same ones for every seed and backend.
+
+    Raises:
+        DataError: a class has too few images to be trained on and validated.
+    """
     labels = data.train.labels
     held: set[int] = set()
     if validation is not None:
-        for label in range(len(data.classes)):
-            of_class = [place for place in order(len(labels), seed=0, epoch=0) if labels[place] == label]
-            held |= set(of_class[: max(1, round(validation.share * len(of_class)))])
+        permuted = order(len(labels), seed=0, epoch=0)
+        for label, name in enumerate(data.classes):
+            of_class = [place for place in permuted if labels[place] == label]
+            if len(of_class) < 2:
+                raise DataError(
+                    f"data {data.name}: class '{name}' has {len(of_class)} training images, and validation"
+                    " takes one: none would be left to train on; choose other --data or another recipe"
+                )
+            share = max(1, round(validation.share * len(of_class)))
+            held |= set(of_class[: min(share, len(of_class) - 1)])
     everything = range(len(labels))
     return Parts(
         train=_part("train", [place for place in everything if place not in held], labels),

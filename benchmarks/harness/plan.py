@@ -76,7 +76,7 @@ FLAGS = (
     Flag(
         name="--data",
         default="sketch",
-        help="sketch, hotdog, or the path of a folder or zip; default: sketch",
+        help="sketch, sketch-five, hotdog, or the path of a folder or zip; default: sketch",
     ),
     Flag(
         name="--weights",
@@ -208,7 +208,7 @@ def plan(options: Options, available: tuple[BackendInfo, ...]) -> list[Cell]:
             f"{card.title} is not installed in this environment; `pip install '.[{card.extra}]'` installs it,"
             f" and `tox run -e bench-{card.name}` makes an environment of its own"
         )
-    recipes = [recipe for recipe in all_recipes() if _asked(recipe, options) and _backends_of(recipe, names)]
+    recipes = [recipe for recipe in all_recipes() if _asked(recipe, options) and backends_of(recipe, names)]
     if not recipes:
         raise UsageError(f"{_described(options, names)} does not exist; there are: {_existing(names)}")
     needing = [recipe for recipe in recipes if recipe.pretrained]
@@ -233,7 +233,7 @@ def plan(options: Options, available: tuple[BackendInfo, ...]) -> list[Cell]:
         )
         for seed in range(options.seeds)
         for recipe in recipes
-        for backend in _backends_of(recipe, names)
+        for backend in backends_of(recipe, names)
         for variant in options.variant or ("default",)
     ]
 
@@ -263,7 +263,7 @@ def _architecture_asked(recipe: Recipe, options: Options) -> bool:
     return bool(options.recipe) or recipe.track == "native" or recipe.architecture == MATCHED_ARCHITECTURE
 
 
-def _backends_of(recipe: Recipe, names: tuple[str, ...]) -> tuple[str, ...]:
+def backends_of(recipe: Recipe, names: tuple[str, ...]) -> tuple[str, ...]:
     """Those of the backends that can run the recipe."""
     if recipe.backend is not None:
         return tuple(name for name in names if name == recipe.backend)
@@ -278,7 +278,7 @@ def _described(options: Options, names: tuple[str, ...]) -> str:
 def _existing(names: tuple[str, ...]) -> str:
     combinations: dict[str, list[str]] = {}
     for recipe in all_recipes():
-        running = _backends_of(recipe, names)
+        running = backends_of(recipe, names)
         if recipe.canonical and recipe.protocol != "pretrain" and running:
             place = f"{', '.join(running)}: {recipe.track} {recipe.architecture}"
             combinations.setdefault(place, []).append(recipe.protocol)

@@ -219,7 +219,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     """None: all there are."""
     test_per_class: int | None
     epochs: int | None
-    """The most that a phase is given; None: the recipe's."""
+    """The most that a phase on images is given; None: the recipe's. On stored features epochs cost next to
+    nothing: those are the recipe's."""
     timing_seconds: float
     """Longest time given to each throughput figure."""
 

@@ -229,6 +229,24 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     code_sha256: str
 
 
+class RangeTest(msgspec.Struct, frozen=True, kw_only=True):
+    """A learning-rate range test; see `range_test.py`. A file of its own beside the records."""
+
+    cell: str
+    architecture: str
+    data: str
+    data_sha256: str
+    weights: str
+    batch_size: int
+    image_size: int
+    rates: tuple[float, ...]
+    """Of each step; the head's multiplier is not in it."""
+    losses: tuple[float, ...]
+    """Of each step's batch, before its update."""
+    smoothed: tuple[float, ...]
+    suggestion: float
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about one cell."""
 

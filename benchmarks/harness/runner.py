@@ -20,8 +20,9 @@ import backends
 from backends import base
 from backends.base import BackendInfo, BenchmarkError, UsageError, one_line
 from benchmarks.harness import messages
+from benchmarks.harness.advise import Evidence
 from benchmarks.harness.environment import PROJECT, available_cores, thread_environment
-from benchmarks.harness.record import Failure, Gate, Record
+from benchmarks.harness.record import Failure, Gate, RangeTest, Record
 
 OnEvent = Callable[[messages.Event], None]
 
@@ -101,6 +102,26 @@ def pass_gate(job: messages.GateJob, *, log: Path, on_event: OnEvent) -> Gate:
     card = backends.resolve(job.backend)
     title = f"gate of {job.backend} {job.network.name}"
     return _expect(messages.GateDone, job, card, title, log=log, on_event=on_event).gate
+
+
+def range_test(job: messages.RangeTestJob, *, log: Path, on_event: OnEvent) -> RangeTest:
+    """Raise the learning rate until the loss explodes.
+
+    Raises:
+        JobFailed: says why.
+    """
+    card = backends.resolve(job.cell.backend)
+    return _expect(messages.RangeTestDone, job, card, job.cell.id, log=log, on_event=on_event).result
+
+
+def advise(job: messages.AdviseJob, *, log: Path, on_event: OnEvent) -> Evidence:
+    """Measure how far the data are from the source.
+
+    Raises:
+        JobFailed: says why.
+    """
+    card = backends.resolve(job.cell.backend)
+    return _expect(messages.AdviseDone, job, card, "advise", log=log, on_event=on_event).evidence
 
 
 WeightsJob = messages.PublishedJob | messages.ReadCheckpointJob | messages.WriteCheckpointJob

@@ -41,8 +41,13 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 class Session:
     """The cells of one invocation and the run they belong to."""
 
-    def __init__(self, options: Options, cells: list[Cell], console: Console) -> None:
+    def __init__(
+        self, options: Options, cells: list[Cell], console: Console, *, keeps_records: bool = True
+    ) -> None:
         """Prepare the data, and make sure that the run may take these cells.
+
+        Args:
+            keeps_records: False for what is no run, and leaves the records that there are alone.
 
         Raises:
             BenchmarkError: a data set or a device that is not there, or a run of another kind.
@@ -61,7 +66,8 @@ class Session:
             self.data = data.open_data(options.data, profile_of(options.profile), shown.images)
             if any(cell.recipe.track == "matched" for cell in cells):
                 decoded.prepare(self.data, shown.images)
-        self._claim()
+        if keeps_records:
+            self._claim()
 
     @property
     def records(self) -> Path:

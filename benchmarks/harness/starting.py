@@ -105,9 +105,7 @@ def head_from_row(checkpoint: weights.Checkpoint, head_row: HeadRow, classes: tu
 def _checkpoint(start: StartingWeights, recipe: Recipe) -> weights.Checkpoint | None:
     if start.name == "none":
         return None
-    if start.path is None:
-        raise WeightsError(f"weights {start.name}: no file was given")
-    checkpoint = weights.read(Path(start.path))
+    checkpoint = weights.read(path_of(start))
     if start.sha256 is not None and checkpoint.sha256 != start.sha256:
         raise WeightsError(
             f"weights {start.path}: the file has changed since this run was planned; start it again"
@@ -119,6 +117,17 @@ def _checkpoint(start: StartingWeights, recipe: Recipe) -> weights.Checkpoint | 
             f" '{expected}'; choose other weights or another recipe"
         )
     return checkpoint
+
+
+def path_of(start: StartingWeights) -> Path:
+    """The file of the weights.
+
+    Raises:
+        WeightsError: there is none.
+    """
+    if start.path is None:
+        raise WeightsError(f"weights {start.name}: no file was given")
+    return Path(start.path)
 
 
 def head_of(tensors: Mapping[str, np.ndarray]) -> Tensors:

@@ -17,10 +17,11 @@ import msgspec
 
 import backends
 from backends.base import Session
-from benchmarks.harness import checkpoints, environment, parity
+from benchmarks.harness import checkpoints, environment, parity, probes, range_test
 from benchmarks.harness.cache import cache_folder, write_whole
 from benchmarks.harness.cell import failure_of, run_cell
 from benchmarks.harness.messages import (
+    AdviseJob,
     CellDone,
     CellJob,
     Emit,
@@ -32,6 +33,7 @@ from benchmarks.harness.messages import (
     PretrainJob,
     ProbeDone,
     PublishedJob,
+    RangeTestJob,
     ReadCheckpointJob,
     Stage,
     WriteCheckpointJob,
@@ -66,6 +68,10 @@ def _do(job: Job, emit: Emit) -> Event:
         return CellDone(record=run_cell(job, emit))
     if isinstance(job, GateJob):
         return GateDone(gate=pass_gate(job, emit))
+    if isinstance(job, RangeTestJob):
+        return range_test.run(job, emit)
+    if isinstance(job, AdviseJob):
+        return probes.measure(job, emit)
     if isinstance(job, PretrainJob):
         return checkpoints.pretrain(job, emit)
     if isinstance(job, PublishedJob):

@@ -399,7 +399,7 @@ class TestTraining:
         settings = backend.settings()
         assert set(settings) == {
             "threads", "input_workers", "compiled", "layout", "dtype", "tf32", "determinism", "batch_norm",
-            "optimizer", "loss", "resize", "trained_parameters", "parameters",
+            "optimizer", "loss", "dropout", "resize", "trained_parameters", "parameters",
         }  # fmt: skip
         assert json.loads(json.dumps(settings)) == settings  # plain values
         assert settings["threads"] == 2

@@ -25,10 +25,9 @@ from backends.base import (
     Session,
     Trainable,
     Transform,
-    UsageError,
     WeightsError,
 )
-from backends.optimizers import SGD, InverseTime, StepDecay, schedule_factor
+from backends.optimizers import SGD, Adam, InverseTime, RMSprop, StepDecay, schedule_factor
 
 GLUON = backends.resolve("gluon")
 mx = pytest.importorskip("mxnet", reason="MXNet is not installed in this environment")
@@ -166,31 +165,84 @@ class TestTraining:
         assert after["layer4.1.bn2.running_var"] == pytest.approx(0.9 * before)
         assert all(np.isfinite(tensor).all() for tensor in after.values())
 
+    @pytest.mark.parametrize("nesterov", [False, True])
     @pytest.mark.parametrize("schedule", [InverseTime(decay=1.0), StepDecay(steps=2, factor=0.25)])
-    def test_momentum_under_a_schedule_keeps_the_rate_outside_the_velocity(self, batch, schedule):
+    def test_momentum_under_a_schedule_keeps_the_rate_outside_the_velocity(self, batch, schedule, nesterov):
         """In the native track too."""
         backend = make()
         backend.set_trainable(Trainable(first="head"))
-        backend.configure_optimizer(SGD(learning_rate=0.5, momentum=0.5, schedule=schedule))
+        backend.configure_optimizer(
+            SGD(learning_rate=0.5, momentum=0.5, nesterov=nesterov, schedule=schedule)
+        )
         images = backend.to_host_batch(*batch)
         velocity = np.zeros((3, 512), np.float32)
         for step in range(4):
             before = backend.export_weights()["head.weight"]
-            velocity = 0.5 * velocity + backend.gradients(images)["head.weight"]
+            gradient = backend.gradients(images)["head.weight"]
+            velocity = 0.5 * velocity + gradient
             backend.train_step(images)
             change = backend.export_weights()["head.weight"] - before
-            rate = 0.5 * schedule_factor(schedule, step)
-            assert np.abs(change + rate * velocity).max() < 1e-5 * np.abs(velocity).max()
-            assert np.abs(backend.moments()["head.weight"] - velocity).max() < 1e-5 * np.abs(velocity).max()
+            rate, rounding = 0.5 * schedule_factor(schedule, step), 1e-5 * np.abs(velocity).max()
+            ahead = gradient + 0.5 * velocity if nesterov else velocity
+            assert np.abs(change + rate * ahead).max() < rounding
+            assert np.abs(backend.moments()["velocity of head.weight"] - velocity).max() < rounding
 
     def test_the_native_track_says_that_its_variances_are_biased(self):
         backend = make()
         backend.configure_optimizer(SGD(learning_rate=0.1))
         assert backend.settings()["batch_norm"]["running_variance"] == "biased"
 
-    def test_nesterov_momentum_is_refused(self):
-        with pytest.raises(UsageError, match="Nesterov"):
-            make().configure_optimizer(SGD(learning_rate=0.1, momentum=0.9, nesterov=True))
+    @pytest.mark.parametrize(
+        ("optimizer", "native", "matched"),
+        [
+            (SGD(learning_rate=0.1), "SGD", "SGD"),
+            (SGD(learning_rate=0.1, momentum=0.9, schedule=StepDecay(steps=2, factor=0.1)), "SGD", "SGD"),
+            (SGD(learning_rate=0.1, schedule=InverseTime(decay=1.0)), "SGD", "MatchedSGD"),
+            (SGD(learning_rate=0.1, momentum=0.9, nesterov=True), "NAG", "MatchedSGD"),
+            (RMSprop(learning_rate=0.1), "RMSProp", "MatchedRMSProp"),
+            (Adam(learning_rate=0.1), "Adam", "MatchedAdam"),
+        ],
+    )
+    def test_mxnet_s_own_kernels_are_left_where_they_are_not_what_is_defined(
+        self, optimizer, native, matched
+    ):
+        for track, name in (("native", native), ("matched", matched)):
+            backend = make(track=track)
+            backend.configure_optimizer(optimizer)
+            module = "backends.gluon" if name.startswith("Matched") else "mxnet"
+            assert backend.settings()["optimizer"]["class"] == f"{module}.optimizer.{name}"
+
+
+class TestFeatures:
+    def test_those_of_a_block_run_as_one_graph_that_is_made_once(self, batch):
+        backend = make()
+        images = backend.to_host_batch(*batch)
+        first = backend.to_numpy(backend.features(images, "layer2"))
+        part = backend._up_to["layer2"]
+        graph = part._cached_op
+        assert graph is not None
+        assert np.array_equal(backend.to_numpy(backend.features(images, "layer2")), first)
+        assert backend._up_to["layer2"] is part and part._cached_op is graph
+
+    def test_they_follow_the_network_that_is_built_and_its_weights(self, batch):
+        backend, other = make(seed=1), make(seed=2)
+        images = backend.to_host_batch(*batch)
+        backend.to_numpy(backend.features(images, "layer1"))
+        expected = other.to_numpy(other.features(images, "layer1"))
+        backend.load_weights(other.export_weights(), head=True)
+        assert np.array_equal(backend.to_numpy(backend.features(images, "layer1")), expected)
+        backend.build(ModelSpec(architecture="resnet18", classes=2, image_size=SIZE))
+        found = backend.to_numpy(backend.features(images, "layer1"))
+        outputs = backend.block_outputs(images)["layer1"]
+        assert found == pytest.approx(outputs.mean(axis=(2, 3)), abs=1e-5)
+
+    def test_those_of_vgg16_s_own_layers_are_not_averaged(self, batch):
+        backend = make(architecture="vgg16", head="fc6-fc7")
+        images = backend.to_host_batch(*batch)
+        outputs = backend.block_outputs(images)
+        for layer in ("fc6", "fc7"):
+            found = backend.to_numpy(backend.features(images, layer))
+            assert found == pytest.approx(outputs[layer], rel=1e-4, abs=1e-6)
 
 
 # --- The official checkpoint --------------------------------------------------------------------------------
@@ -344,6 +396,28 @@ class TestFiles:
         target.load_checkpoint(tmp_path / "network-0000.params")
         expected, loaded = source.export_weights(), target.export_weights()
         assert all(np.array_equal(loaded[name], expected[name]) for name in expected)
+
+    @pytest.mark.parametrize("entry", ["images", "features"])
+    def test_the_names_of_a_head_s_layers_do_not_know_of_its_dropout(self, entry, tmp_path):
+        head = {
+            "architecture": "resnet18",
+            "entry": entry,
+            "head": "mlp-256",
+            "output": "sigmoid",
+            "classes": 2,
+        }
+        source, target = make(seed=1, dropout=0.5, **head), make(seed=2, **head)
+        source._network.collect_params().save(str(tmp_path / "layers.params"))
+        source.save_checkpoint(tmp_path / "places.params")
+        expected = source.export_weights()
+        for file in ("layers.params", "places.params"):
+            target.load_weights({name: 0 * tensor for name, tensor in expected.items()}, head=True)
+            target.load_checkpoint(tmp_path / file)
+            loaded = target.export_weights()
+            assert all(np.array_equal(loaded[name], expected[name]) for name in expected)
+            if entry == "images":
+                found = FrameworkBackend.inspect_checkpoint(tmp_path / file, "resnet18")
+                assert (found.classes, found.head, found.output) == (2, "mlp-256", "sigmoid")
 
     def test_a_user_s_new_output_is_the_head(self, tmp_path):
         network = model_zoo.get_model("resnet18_v2", classes=1000)

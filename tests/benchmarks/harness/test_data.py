@@ -45,7 +45,7 @@ class TestOpen:
 
     def test_a_profile_takes_the_first_of_each_class(self, data_folder):
         few = Profile(
-            name="few", purpose="", image_size=32, batch_size=4, train_per_class=3, test_per_class=2,
+            name="few", purpose="", image_size=32, batch_size=4, train_per_class=3, test_per_class=2, epochs=None,
             timing_seconds=1,
         )  # fmt: skip
         images = data.open_data(str(data_folder), few)
@@ -64,7 +64,7 @@ class TestOpen:
 
     def test_the_drawn_set_has_both_classes(self):
         few = Profile(
-            name="few", purpose="", image_size=32, batch_size=4, train_per_class=2, test_per_class=1,
+            name="few", purpose="", image_size=32, batch_size=4, train_per_class=2, test_per_class=1, epochs=None,
             timing_seconds=1,
         )  # fmt: skip
         seen: list[tuple[str, int, int]] = []
@@ -87,7 +87,7 @@ class TestBadData:
         assert "\n" not in str(caught.value)
 
     def test_nothing_there(self, tmp_path):
-        self.refuses(tmp_path / "none", "no such folder or zip; give sketch, hotdog, or a path")
+        self.refuses(tmp_path / "none", "no such folder or zip; give sketch, sketch-five, hotdog, or a path")
 
     def test_no_splits(self, tmp_path):
         (tmp_path / "train").mkdir()

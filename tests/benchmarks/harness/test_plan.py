@@ -44,7 +44,7 @@ def test_a_backend_without_the_architecture_gets_no_cell():
     names = tuple(card.name for card in cards)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backends, "known", lambda: {card.name: card for card in cards})
-        assert plan._backends_of(recipe, names) == ("gluon", "pytorch")
+        assert plan.backends_of(recipe, names) == ("gluon", "pytorch")
 
 
 def test_an_architecture_selects_in_both_tracks():

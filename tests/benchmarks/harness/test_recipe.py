@@ -14,7 +14,7 @@ from benchmarks.harness.recipe import (
     all_recipes,
     pretraining_of,
     profile_of,
-    read_recipe,
+    read_recipes,
     recipe_of,
 )
 
@@ -89,7 +89,7 @@ def test_a_matched_recipe_may_not_name_a_backend_nor_a_native_one_leave_it_out(t
     for text in (native.replace('"native"', '"matched"'), native.replace('backend = "pytorch"', "")):
         path.write_text(text)
         with pytest.raises(UsageError, match="`backend` belongs into native and pretraining recipes"):
-            read_recipe(path)
+            read_recipes(path)
 
 
 def test_the_test_transform_keeps_torchvision_s_proportion():
@@ -112,7 +112,7 @@ def test_a_bad_recipe_is_one_line_that_names_file_and_field(tmp_path, damage, co
     path = tmp_path / "native-bad.toml"
     path.write_text(text.replace(*damage))
     with pytest.raises(UsageError, match=complaint) as caught:
-        read_recipe(path)
+        read_recipes(path)
     assert "native-bad.toml" in str(caught.value) and "\n" not in str(caught.value)
 
 

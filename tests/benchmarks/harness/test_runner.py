@@ -265,7 +265,8 @@ class TestMatchedCells:
         job = messages.GateJob(
             backend=card.name,
             network=parity.Network("resnet18"),
-            mode="frozen",
+            modes=("frozen",),
+            rules=(),
             device="cpu",
             precision="float32",
             variant="default",

@@ -1,0 +1,61 @@
+"""Figures to SVG, readable on light and dark pages."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from benchmarks.harness.record import RangeTest
+
+INK, LINE, FAINT, MARK = "#777777", "#3b82c4", "#9bb8d3", "#d1662b"
+"""Middling tones: they stand out from white and from near-black alike."""
+STYLE = {"svg.hashsalt": "benchmarks", "svg.fonttype": "none"}
+"""The same figures give the same bytes, and text stays text."""
+
+
+def range_test(result: RangeTest) -> bytes:
+    """Loss over learning rate, each step's and the smoothed one, with the suggestion."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(result.rates, result.losses, color=FAINT, linewidth=1, label="each step")
+    axes.plot(result.rates, result.smoothed, color=LINE, linewidth=2, label="smoothed")
+    axes.axvline(result.suggestion, color=MARK, linestyle="--", linewidth=1.5)
+    axes.annotate(
+        f"suggestion {result.suggestion:.2g}",
+        (result.suggestion, 1),
+        xycoords=("data", "axes fraction"),
+        xytext=(-6, -4),
+        textcoords="offset points",
+        ha="right",
+        va="top",
+        color=MARK,
+    )
+    axes.set_xscale("log")
+    falling = result.losses[: result.smoothed.index(min(result.smoothed)) + 1]  # not what explodes
+    margin = 0.05 * (max(falling) - min(falling))
+    axes.set_ylim(min(result.losses) - margin, max(falling) + 3 * margin)
+    axes.set_xlabel("learning rate")
+    axes.set_ylabel("training loss")
+    axes.set_title(
+        f"{result.architecture} on {result.data}, {result.image_size} px, batches of {result.batch_size}",
+        fontsize=10,
+    )
+    axes.legend(frameon=False, loc="best", labelcolor=INK)
+    return _svg(figure, axes)
+
+
+def _svg(figure: Figure, axes: Any) -> bytes:
+    import matplotlib
+
+    for part in (axes.xaxis.label, axes.yaxis.label, axes.title):
+        part.set_color(INK)
+    axes.tick_params(which="both", colors=INK)
+    for spine in axes.spines.values():
+        spine.set_color(INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    return buffer.getvalue()

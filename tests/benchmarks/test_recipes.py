@@ -1,0 +1,108 @@
+"""Every recipe, run once in every backend installed here that it is for: on a few small images, for one
+epoch, from random weights, with the real framework and the real architecture."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import backends
+from backends import weights
+from benchmarks.harness import data, initial, plan
+from benchmarks.harness.cell import run_cell
+from benchmarks.harness.messages import CellJob, StartingWeights
+from benchmarks.harness.recipe import Profile, Recipe, all_recipes, profile_of
+from benchmarks.harness.record import Record
+
+INSTALLED = [card for card in backends.known().values() if backends.installed(card)]
+TINY = msgspec.structs.replace(
+    profile_of("smoke"),
+    image_size=32,
+    batch_size=8,
+    train_per_class=6,
+    test_per_class=3,
+    epochs=1,
+    timing_seconds=0,
+)
+CASES = [
+    (card, recipe)
+    for recipe in all_recipes()
+    for card in INSTALLED
+    if recipe.protocol != "pretrain" and card.name in plan.backends_of(recipe, (card.name,))
+]
+
+pytestmark = pytest.mark.skipif(not INSTALLED, reason="no framework is installed in this environment")
+
+
+@pytest.fixture(scope="module")
+def starts(tmp_path_factory) -> dict[str, Path]:
+    """For each architecture a checkpoint of random weights with the published head."""
+    folder, paths = tmp_path_factory.mktemp("weights"), {}
+
+    def path_of(recipe: Recipe) -> Path:
+        name = recipe.architecture
+        if name not in paths:
+            spec = msgspec.structs.replace(
+                recipe.model(classes=1000, image_size=32), head="linear", output="softmax", dropout=0.0,
+                initializer="xavier",
+            )  # fmt: skip
+            paths[name] = folder / f"{name}.safetensors"
+            weights.write(paths[name], initial.draw(spec, seed=1), weights.Origin(architecture=name))
+        return paths[name]
+
+    return path_of
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """The drawn images, by number of classes; their cache outlives the tests, as a user's does."""
+    folder = tmp_path_factory.mktemp("cache")
+    sets = {}
+
+    def open_set(recipe: Recipe, monkeypatch) -> data.DataSet:
+        monkeypatch.setenv("BENCHMARKS_CACHE", str(folder))
+        name = "sketch-five" if recipe.classes == 5 else "sketch"
+        if name not in sets:
+            sets[name] = data.open_data(name, TINY)
+        return sets[name]
+
+    return open_set
+
+
+def run(card, recipe: Recipe, images: data.DataSet, start: Path, profile: Profile = TINY) -> Record:
+    cell = plan.Cell(
+        backend=card.name, recipe=recipe, variant="default", seed=0, profile=profile,
+        device="cpu", precision="float32",
+    )  # fmt: skip
+    given = (
+        StartingWeights(name="test", path=str(start)) if recipe.pretrained else StartingWeights(name="none")
+    )
+    job = CellJob(cell=cell, data=images, weights=given, threads=1, input_workers=0)
+    return run_cell(job, lambda _event: None)
+
+
+@pytest.mark.parametrize(
+    ("card", "recipe"), CASES, ids=[f"{card.name}-{recipe.id}" for card, recipe in CASES]
+)
+def test_every_recipe_runs(card, recipe, starts, drawn, monkeypatch):
+    if recipe.head == "fc6-fc7":
+        pytest.skip("fc6 and fc7 are not among the weights that this test draws")
+    images = drawn(recipe, monkeypatch)
+    record = run(card, recipe, images, starts(recipe))
+    assert record.error is None, f"{record.error.type}: {record.error.message}"
+    assert record.accuracy is not None and record.accuracy.images == len(images.test.files)
+    assert 0 <= record.accuracy.test <= 1
+    if recipe.classifier is not None:
+        assert [e.split for e in record.extractions] == ["train", "test"]
+        assert record.curve == () and record.throughput is None
+        return
+    assert record.training is not None and record.throughput is not None
+    assert [row.phase for row in record.curve] == [
+        number for number, phase in enumerate(record.training.phases, start=1) for _ in range(phase.epochs)
+    ]
+    assert all(math.isfinite(row.train_loss) for row in record.curve)
+    assert (record.curve[-1].validation_accuracy is None) == (recipe.validation is None)
+    assert bool(record.extractions) == any(phase.on == "features" for phase in recipe.phases)
