@@ -264,11 +264,12 @@ def range_test(
     for path, content in ((figures, record.to_json(result)), (plot, plots.range_test(result))):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, content)
+    said = "no rate made the loss fall; give a lower --lowest, or more --steps"
+    if result.suggestion is not None:
+        said = f"suggested learning rate: {result.suggestion:.2g}, where the loss falls most steeply"
     out.print(
         f"{len(result.rates)} steps; smoothed loss {result.smoothed[0]:.3f}, at its lowest"
-        f" {min(result.smoothed):.3f}"
-        f"\nsuggested learning rate: {result.suggestion:.2g}, where the loss falls most steeply"
-        f"\n{plot}\n{figures}",
+        f" {min(result.smoothed):.3f}\n{said}\n{plot}\n{figures}",
         highlight=False,
         soft_wrap=True,
     )
@@ -334,10 +335,10 @@ def report(
             f"run {name}: {folder} has no records; `tox run -m bench` or `pytest benchmarks` makes some"
         )
     _require_report_libraries()
-    from benchmarks.report import merge, tables
+    from benchmarks.report import markdown, merge
 
     records = record.read_all(folder / "records")
-    text = tables.report(records, run=folder.name)
+    text = markdown.report(records, run=folder.name)
     write_whole(folder / "report.md", text.encode())
     merge.merge(folder)
     out.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -36,7 +36,7 @@ def run(job: RangeTestJob, emit: Emit) -> RangeTestDone:
     """Test the rates for the last phase of a recipe.
 
     Raises:
-        UsageError: it trains on stored features, or no rate made the loss fall.
+        UsageError: the recipe trains on stored features.
     """
     cell = job.cell
     phase = cell.recipe.phases[-1]
@@ -98,15 +98,12 @@ def diverged(losses: Sequence[float]) -> bool:
     return bool(medians) and medians[-1] > DIVERGED * min(medians)
 
 
-def suggestion(rates: Sequence[float], values: Sequence[float]) -> float:
-    """The rate at which the smoothed loss falls most steeply, before its lowest point.
-
-    Raises:
-        UsageError: it never falls.
-    """
+def suggestion(rates: Sequence[float], values: Sequence[float]) -> float | None:
+    """The rate at which the smoothed loss falls most steeply, before its lowest point; None if it never
+    falls."""
     until = int(np.argmin(values)) + 1
     if until < 3:
-        raise UsageError("the range test saw no falling loss; give a lower --lowest, or more --steps")
+        return None
     slopes = np.gradient(np.array(values[:until]), np.log(np.array(rates[:until])))
     return float(rates[int(slopes.argmin())])
 

@@ -244,7 +244,8 @@ class RangeTest(msgspec.Struct, frozen=True, kw_only=True):
     losses: tuple[float, ...]
     """Of each step's batch, before its update."""
     smoothed: tuple[float, ...]
-    suggestion: float
+    suggestion: float | None
+    """Null where no rate made the loss fall."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):

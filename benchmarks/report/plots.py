@@ -21,17 +21,8 @@ def range_test(result: RangeTest) -> bytes:
     axes = figure.subplots()
     axes.plot(result.rates, result.losses, color=FAINT, linewidth=1, label="each step")
     axes.plot(result.rates, result.smoothed, color=LINE, linewidth=2, label="smoothed")
-    axes.axvline(result.suggestion, color=MARK, linestyle="--", linewidth=1.5)
-    axes.annotate(
-        f"suggestion {result.suggestion:.2g}",
-        (result.suggestion, 1),
-        xycoords=("data", "axes fraction"),
-        xytext=(-6, -4),
-        textcoords="offset points",
-        ha="right",
-        va="top",
-        color=MARK,
-    )
+    if result.suggestion is not None:
+        _mark(axes, result.suggestion)
     axes.set_xscale("log")
     falling = result.losses[: result.smoothed.index(min(result.smoothed)) + 1]  # not what explodes
     margin = 0.05 * (max(falling) - min(falling))
@@ -44,6 +35,20 @@ def range_test(result: RangeTest) -> bytes:
     )
     axes.legend(frameon=False, loc="best", labelcolor=INK)
     return _svg(figure, axes)
+
+
+def _mark(axes: Any, suggestion: float) -> None:
+    axes.axvline(suggestion, color=MARK, linestyle="--", linewidth=1.5)
+    axes.annotate(
+        f"suggestion {suggestion:.2g}",
+        (suggestion, 1),
+        xycoords=("data", "axes fraction"),
+        xytext=(-6, -4),
+        textcoords="offset points",
+        ha="right",
+        va="top",
+        color=MARK,
+    )
 
 
 def _svg(figure: Figure, axes: Any) -> bytes:

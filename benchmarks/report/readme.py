@@ -1,8 +1,7 @@
 """Tables in hand-written Markdown, regenerated from the committed records they came from.
 
-A block begins with `<!-- table: FOLDER -->`, `<!-- parity: FOLDER -->` or `<!-- losses: FOLDER -->`, a
-folder of records relative to the project, and ends with `<!-- end -->`; what stands between them is this
-module's.
+A block begins with `<!-- KIND: FOLDER -->`, where KIND is one of `MAKERS` and FOLDER a folder of records
+relative to the project, and ends with `<!-- end -->`; what stands between them is this module's.
 """
 
 from __future__ import annotations
@@ -12,17 +11,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.harness import record
-from benchmarks.report import tables
-
-BLOCK = re.compile(
-    r"(<!-- (?P<kind>table|parity|losses): (?P<folder>\S+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL
-)
+from benchmarks.report import protocols, tables
 
 MAKERS: dict[str, Callable[[Sequence[record.Record]], str]] = {
     "table": tables.overview,
     "parity": tables.parity_table,
     "losses": tables.first_epochs_table,
+    "protocols": protocols.protocols_table,
+    "claims": protocols.claims,
 }
+BLOCK = re.compile(
+    rf"(<!-- (?P<kind>{'|'.join(MAKERS)}): (?P<folder>\S+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL
+)
 
 
 def regenerate(text: str, project: Path) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 from scipy.stats import binomtest
 
@@ -20,3 +22,20 @@ def wilson(correct: int, images: int) -> Interval:
     accuracy over test images. It says nothing of how another seed would have done."""
     interval = binomtest(correct, images).proportion_ci(CONFIDENCE, method="wilson")
     return Interval(float(interval.low), float(interval.high))
+
+
+def mcnemar(first: Sequence[int], second: Sequence[int]) -> tuple[int, int, float]:
+    """Exact McNemar test of two classifiers on the same images: how many only the first has right, how many
+    only the second, and the two-sided p-value.
+
+    Args:
+        first, second: 1 or 0 for each image, in the same order.
+
+    Raises:
+        ValueError: they are not of the same images.
+    """
+    pairs = list(zip(first, second, strict=True))
+    only_first, only_second = pairs.count((1, 0)), pairs.count((0, 1))
+    different = only_first + only_second
+    p = float(binomtest(only_first, different).pvalue) if different else 1.0
+    return only_first, only_second, p

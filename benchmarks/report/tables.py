@@ -12,56 +12,13 @@ from benchmarks.report.statistics import wilson
 
 ORDER = (
     "finetune",
-    "frozen",
+    "head-then-finetune",
     "last-block",
+    "frozen",
+    "bottleneck",
+    "classifier",
     "scratch",
-)  # as a reader compares them: from most to least reused
-
-
-TRACKS = {
-    "matched": "Matched: one network, the same weights and the same bytes in every framework",
-    "native": "Native: each framework with its own network and idioms",
-}
-
-
-def report(records: Sequence[Record], *, run: str) -> str:
-    """The whole report of one run as Markdown."""
-    if not records:
-        return f"# Run {run}\n\nNo records yet.\n"
-    sections = [f"# Run {run}", conditions(records)]
-    for track, title in TRACKS.items():
-        of_track = [record for record in records if record.cell.track == track]
-        if of_track:
-            sections.append(f"## {title}")
-        for protocol in sorted({record.cell.protocol for record in of_track}, key=_place):
-            chosen = [record for record in of_track if record.cell.protocol == protocol]
-            sections += [f"### {protocol}", _summary(chosen), results_table(chosen)]
-        if any(record.gate for record in of_track):
-            sections += ["### Equality", equality(of_track), parity_table(of_track)]
-        if comparisons(of_track):
-            sections += ["Mean training loss of the first epoch:", first_epochs_table(of_track)]
-    failures = [record for record in records if record.error is not None]
-    if failures:
-        sections += ["## Failed cells", failures_table(failures)]
-    sections += ["## How to read this", READING, "## Environment", environment_table(records)]
-    return "\n\n".join(sections) + "\n"
-
-
-READING = """\
-- **Test accuracy** is the share of test images classified rightly after the last epoch, with Wilson's 95 %
-  interval over those images. It says nothing of how another seed would have done. Whether two rows differ
-  takes a paired test, which this report does not make.
-- *Native* rows: each framework with its own architecture, preprocessing and idioms. A difference between rows
-  is a difference between networks as much as between frameworks.
-- *Matched* rows: one architecture, one set of initial weights, the same bytes in every batch, one definition
-  of loss, decay, momentum and batch norm. No cell is timed before its backend has computed what the reference
-  computes; errors are relative to a tensor's largest value.
-- **Train** and **inference** images/s come from the median of synchronised steps on a batch already in host
-  memory; "~" marks a rate whose steps had not become steady when the time was up.
-- **Epoch** is what a user waits for, input pipeline included: the median of the epochs after the first.
-- Cells ran one after the other, not interleaved: speeds are for orientation, and no framework is called
-  faster here.
-- **Memory** is the peak resident set of the cell's process, framework included."""
+)  # as a reader compares them: from most to least that is trained, and what reuses nothing last
 
 
 def conditions(records: Sequence[Record]) -> str:
@@ -122,7 +79,7 @@ def overview(records: Sequence[Record]) -> str:
         key=lambda record: (
             record.cell.track,
             record.cell.architecture if record.cell.track == "matched" else "",
-            _place(record.cell.protocol),
+            place(record.cell.protocol),
             record.cell.backend,
             record.cell.seed,
         ),
@@ -131,9 +88,8 @@ def overview(records: Sequence[Record]) -> str:
     for record in ordered:
         backend, architecture, start, _, accuracy, train, inference, epoch, *_ = _row(record)
         cell = record.cell
-        rows.append(
-            (cell.track, cell.protocol, backend, architecture, start, accuracy, train, inference, epoch)
-        )
+        what = cell.protocol if canonical(record) else cell.recipe
+        rows.append((cell.track, what, backend, architecture, start, accuracy, train, inference, epoch))
     return conditions(records) + "\n\n" + table(OVERVIEW_HEADINGS, rows, right=range(6, 9))
 
 
@@ -180,7 +136,7 @@ def first_epochs_table(records: Iterable[Record]) -> str:
         shown = (f"{losses[name]:.6f}" if name in losses else "" for name in names)
         cell = group[0].cell
         rows.append((cell.architecture, cell.protocol, str(cell.seed), *shown, f"{spread:.0e}"))
-    headings = ("architecture", "protocol", "seed", *map(_title, names), "relative spread")
+    headings = ("architecture", "protocol", "seed", *map(backend_title, names), "relative spread")
     return table(headings, rows, right=range(3, len(headings)))
 
 
@@ -206,7 +162,7 @@ def parity_table(records: Iterable[Record]) -> str:
     rows = [
         (
             architecture,
-            _title(backend),
+            backend_title(backend),
             mode,
             *(
                 "not finite" if error is None else f"{error:.0e}" if error else "0"
@@ -246,7 +202,7 @@ def environment_table(records: Sequence[Record]) -> str:
         packages = ", ".join(f"{name} {version}" for name, version in environment.packages.items())
         rows.append(
             (
-                _title(record.cell.backend),
+                backend_title(record.cell.backend),
                 f"Python {environment.python}",
                 packages,
                 str(record.settings.get("threads", "")),
@@ -295,36 +251,54 @@ def _line(cells: Sequence[str], widths: Sequence[int], rights: set[int]) -> str:
     return f"| {' | '.join(padded)} |"
 
 
-def _place(protocol: str) -> tuple[int, str]:
+def canonical(record: Record) -> bool:
+    """Whether its recipe is what its track, architecture and protocol mean when nothing else is said."""
+    cell = record.cell
+    return cell.recipe == f"{cell.track}-{cell.architecture}-{cell.protocol}"
+
+
+def place(protocol: str) -> tuple[int, str]:
+    """Where a protocol stands in a table."""
     return (ORDER.index(protocol) if protocol in ORDER else len(ORDER), protocol)
 
 
-def _title(backend: str) -> str:
+def backend_title(backend: str) -> str:
+    """A backend's framework, as tables call it."""
     card = backends.known().get(backend)
     return card.title if card else backend
 
 
-def _summary(records: Sequence[Record]) -> str:
+def summary(records: Sequence[Record]) -> str:
+    """What the recipe of these cells does, in its own words."""
     summaries = {recipe.id: recipe.summary for recipe in all_recipes()}
     return summaries.get(records[0].cell.recipe, "")
 
 
 def _row(record: Record) -> tuple[str, ...]:
     cell = record.cell
-    start = (_title(cell.backend), cell.architecture, cell.weights.name, str(cell.seed))
-    if record.accuracy is None or record.throughput is None or record.memory is None:
+    start = (backend_title(cell.backend), cell.architecture, cell.weights.name, str(cell.seed))
+    if record.accuracy is None or record.memory is None:
         return (*start, "failed", "", "", "", "", cell.framework_version)
-    throughput = record.throughput
     interval = wilson(sum(record.accuracy.correct), record.accuracy.images)
-    later = record.curve[1:] or record.curve
     return (
         *start,
         f"{record.accuracy.test:.3f} [{interval.low:.3f}, {interval.high:.3f}]",
-        f"{'' if throughput.steady else '~'}{throughput.train_images_per_second:.1f}",
-        f"{throughput.inference_images_per_second:.1f}",
-        f"{median(row.train_seconds for row in later):.1f}",
+        *_speed(record),
         f"{record.memory.peak_rss_bytes / 2**30:.2f} GiB",
         cell.framework_version,
+    )
+
+
+def _speed(record: Record) -> tuple[str, str, str]:
+    """Training and inference images/s, and seconds per epoch; nothing where nothing was trained by steps."""
+    throughput = record.throughput
+    if throughput is None:
+        return ("", "", "")
+    last = [row for row in record.curve if row.phase == record.curve[-1].phase]
+    return (
+        f"{'' if throughput.steady else '~'}{throughput.train_images_per_second:.1f}",
+        f"{throughput.inference_images_per_second:.1f}",
+        f"{median(row.train_seconds for row in last[1:] or last):.1f}",
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("scipy", reason="the report's libraries are in the report's environment only")
 
 from benchmarks.harness.record import Failure, Record
-from benchmarks.report import merge, statistics, tables
+from benchmarks.report import markdown, merge, statistics, tables
 
 GOLDEN = Path(__file__).with_name("golden_report.md")
 
@@ -40,10 +40,10 @@ def other_backend(matched_record: Record) -> Record:
 class TestTables:
     def test_the_report_is_as_it_was(self, ok_record, failed_record, matched_record):
         records = [ok_record, failed_record, matched_record, other_backend(matched_record)]
-        assert tables.report(records, run="golden") == GOLDEN.read_text()
+        assert markdown.report(records, run="golden") == GOLDEN.read_text()
 
     def test_a_failed_cell_has_its_row_and_its_reason(self, ok_record, failed_record):
-        text = tables.report([ok_record, failed_record], run="x")
+        text = markdown.report([ok_record, failed_record], run="x")
         assert "1 of 2 cells ok" in text
         assert "| failed " in text
         assert "WeightsError: no tensor 'block1_conv1.weight'" in text
@@ -88,7 +88,7 @@ class TestTables:
         assert all(line.replace("\\|", "").count("|") == first.count("|") for line in rest)
 
     def test_no_records_is_said(self):
-        assert "No records yet" in tables.report([], run="x")
+        assert "No records yet" in markdown.report([], run="x")
 
 
 class TestMerge:

@@ -1,0 +1,131 @@
+"""The documents' protocols: their published figures beside ours, and what becomes of their claims."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from benchmarks.harness.recipe import Recipe, all_recipes
+from benchmarks.harness.record import Record
+from benchmarks.report.statistics import mcnemar, wilson
+from benchmarks.report.tables import backend_title, place, table
+
+HEADINGS = (
+    "document",
+    "protocol",
+    "recipe",
+    "backend",
+    "architecture",
+    "published",
+    "ours [95 %]",
+    "epochs",
+    "training s",
+    "why they differ",
+)
+SIGNIFICANT = 0.05
+"""Of a two-sided test."""
+
+
+def protocols_table(records: Iterable[Record]) -> str:
+    """One row per cell: what the document's authors report, what we got, and why the two are not the same."""
+    recipes = {recipe.id: recipe for recipe in all_recipes()}
+    rows = []
+    for record in sorted(records, key=_place):
+        recipe = recipes.get(record.cell.recipe)
+        if recipe is None:
+            continue
+        published = "; ".join(f"{figure.accuracy} ({figure.source})" for figure in recipe.published)
+        rows.append(
+            (
+                recipe.seed_document,
+                recipe.protocol,
+                recipe.id,
+                backend_title(record.cell.backend),
+                record.cell.architecture,
+                published or "none",
+                accuracy_text(record),
+                epochs_text(record),
+                f"{training_seconds(record):.0f}" if record.accuracy else "",
+                recipe.difference,
+            )
+        )
+    return table(HEADINGS, rows, right=(8,))
+
+
+def is_documented(record: Record) -> bool:
+    """Whether others report a figure for the cell's protocol, or claim something of it."""
+    recipe = next((recipe for recipe in all_recipes() if recipe.id == record.cell.recipe), None)
+    return recipe is not None and bool(recipe.published or recipe.claim)
+
+
+def accuracy_text(record: Record) -> str:
+    """Test accuracy with Wilson's interval."""
+    if record.accuracy is None:
+        return "failed"
+    interval = wilson(sum(record.accuracy.correct), record.accuracy.images)
+    return f"{record.accuracy.test:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+
+
+def epochs_text(record: Record) -> str:
+    """Epochs of each phase; what the recipe asks for behind it, where the profile or patience cut it."""
+    if record.training is None or not record.curve:
+        return ""
+    parts = []
+    for number, phase in enumerate(record.training.phases, start=1):
+        ran = sum(row.phase == number for row in record.curve)
+        cut = "" if ran == phase.recipe_epochs else f" of {phase.recipe_epochs}"
+        parts.append(f"{ran}{cut}{' on features' if phase.on == 'features' else ''}")
+    chosen = record.accuracy.epoch if record.accuracy else None
+    kept = f"; kept {chosen}" if record.training.validation_images and chosen else ""
+    return " + ".join(parts) + kept
+
+
+def training_seconds(record: Record) -> float:
+    """What training took: its epochs, extracting training features, or fitting a classifier; no
+    evaluation."""
+    return (
+        sum(row.train_seconds for row in record.curve)
+        + sum(extraction.seconds for extraction in record.extractions if extraction.split == "train")
+        + (record.fit_seconds or 0.0)
+    )
+
+
+def claims(records: Sequence[Record]) -> str:
+    """For each claim whose two recipes are both among the records: what a paired test says of it."""
+    recipes = {recipe.id: recipe for recipe in all_recipes()}
+    cells = {(r.cell.recipe, r.cell.backend, r.cell.seed): r for r in records if r.status == "ok"}
+    lines = []
+    for (name, backend, seed), record in sorted(cells.items()):
+        recipe = recipes.get(name)
+        if recipe is None or recipe.claim is None:
+            continue
+        other = cells.get((recipe.claim.against, backend, seed))
+        if other is not None:
+            lines.append(_verdict(recipe, record, other))
+    return "\n".join(lines)
+
+
+def _verdict(recipe: Recipe, record: Record, other: Record) -> str:
+    assert recipe.claim is not None and record.accuracy is not None and other.accuracy is not None
+    only, only_other, p = mcnemar(record.accuracy.correct, other.accuracy.correct)
+    if p >= SIGNIFICANT:
+        accurate = "more accurate: **not shown**"
+    else:
+        accurate = f"more accurate: **{'yes' if only > only_other else 'no, less'}**"
+    ratio = training_seconds(other) / training_seconds(record)
+    per_epoch = _seconds_per_epoch(other) / _seconds_per_epoch(record)
+    return (
+        f"- {recipe.seed_document} says: {recipe.claim.text}. {record.cell.architecture} in"
+        f" {backend_title(record.cell.backend)}, `{recipe.id}` against `{recipe.claim.against}`: {accurate}"
+        f" ({record.accuracy.test:.3f} against {other.accuracy.test:.3f}; {only} images right only here,"
+        f" {only_other} only there, exact McNemar p = {p:.2g}). Faster: {ratio:.1f} times less training time,"
+        f" {per_epoch:.1f} times less per epoch (one run each, not interleaved)."
+    )
+
+
+def _seconds_per_epoch(record: Record) -> float:
+    return sum(row.train_seconds for row in record.curve) / len(record.curve)
+
+
+def _place(record: Record) -> tuple[object, ...]:
+    cell = record.cell
+    return (cell.architecture, place(cell.protocol), cell.recipe, cell.backend, cell.seed)

@@ -1,0 +1,116 @@
+"""The documents' figures beside ours, and their claims put to a test."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+pytest.importorskip("scipy", reason="the report's libraries are in the report's environment only")
+
+from backends.optimizers import SGD
+from benchmarks.harness.record import Accuracy, Extraction, PhaseTraining, Record, Training
+from benchmarks.report import markdown, protocols, statistics
+
+
+class TestMcNemar:
+    def test_a_worked_example(self):
+        """59 and 6: A. Agresti, Categorical Data Analysis (1990), has 86 and 150 with z = 4.17; for the exact
+        test small counts are summed by hand: 1 against 7 is 2 * (1 + 8) / 2**8."""
+        first = [1] * 7 + [0] * 1 + [1] * 5 + [0] * 2
+        second = [0] * 7 + [1] * 1 + [1] * 5 + [0] * 2
+        assert statistics.mcnemar(first, second) == (7, 1, pytest.approx(18 / 256))
+        assert statistics.mcnemar(second, first) == (1, 7, pytest.approx(18 / 256))
+
+    def test_who_answers_alike_does_not_differ(self):
+        assert statistics.mcnemar([1, 0, 1], [1, 0, 1]) == (0, 0, 1.0)
+
+    def test_other_images_cannot_be_compared(self):
+        with pytest.raises(ValueError, match="shorter"):
+            statistics.mcnemar([1, 0], [1])
+
+
+def cell_of(record: Record, recipe: str, **fields) -> Record:
+    cell = msgspec.structs.replace(record.cell, id=f"pytorch-{recipe}-s0", recipe=recipe, track="matched")
+    return msgspec.structs.replace(record, cell=cell, **fields)
+
+
+def answers(*correct: int) -> Accuracy:
+    return Accuracy(test=sum(correct) / len(correct), correct=correct, images=len(correct), epoch=2)
+
+
+class TestTable:
+    def test_the_published_figure_stands_beside_ours(self, ok_record):
+        text = protocols.protocols_table([cell_of(ok_record, "matched-resnet18-finetune")])
+        row = text.splitlines()[-1]
+        assert ".940 (d2l PyTorch ResNet-18" in row
+        assert "0.750 [0.686, 0.805]" in row
+        assert "network A's weights unless" in row
+
+    def test_what_nobody_reports_is_said_to_be_none(self, ok_record):
+        assert "| none " in protocols.protocols_table([cell_of(ok_record, "003-vgg16-momentum-0.9")])
+
+    def test_training_time_counts_epochs_and_extraction_but_no_evaluation(self, ok_record):
+        stores = tuple(
+            Extraction(split=split, key="k", images=1, width=1, bytes=4, extracted=1, seconds=seconds)
+            for split, seconds in (("train", 10.0), ("test", 5.0))
+        )
+        record = msgspec.structs.replace(ok_record, extractions=stores, fit_seconds=1.0)
+        assert protocols.training_seconds(record) == 8 + 4 + 4 + 10 + 1
+
+    def test_shortened_trainings_say_so(self, ok_record):
+        def phase(epochs: int, asked: int, on: str) -> PhaseTraining:
+            return PhaseTraining(
+                epochs=epochs, recipe_epochs=asked, on=on, first_trained="head",
+                optimizer=SGD(learning_rate=0.1),
+            )  # fmt: skip
+
+        first, second = phase(1, 1, "features"), phase(2, 25, "images")
+        curve = tuple(
+            msgspec.structs.replace(row, phase=1 if row.epoch == 1 else 2) for row in ok_record.curve
+        )
+        training = Training(
+            epochs=2, batch_size=32, image_size=64, optimizer=second.optimizer, phases=(first, second),
+            validation_images=80,
+        )  # fmt: skip
+        record = msgspec.structs.replace(ok_record, curve=curve, training=training, accuracy=answers(1, 0))
+        assert protocols.epochs_text(record) == "1 on features + 2 of 25; kept 2"
+
+    def test_a_failed_cell_keeps_its_row(self, failed_record):
+        assert "| failed " in protocols.protocols_table([cell_of(failed_record, "003-fc7")])
+
+
+class TestClaims:
+    def pair(self, record: Record, here: tuple[int, ...], there: tuple[int, ...]) -> list[Record]:
+        slow = tuple(msgspec.structs.replace(row, train_seconds=8.0) for row in record.curve)
+        fast = tuple(msgspec.structs.replace(row, train_seconds=2.0) for row in record.curve)
+        return [
+            cell_of(record, "004-finetune", accuracy=answers(*there), curve=slow),
+            cell_of(record, "004-frozen", accuracy=answers(*here), curve=fast),
+        ]
+
+    def test_a_difference_that_is_significant_is_said(self, ok_record):
+        text = protocols.claims(self.pair(ok_record, (1,) * 20, (1,) * 10 + (0,) * 10))
+        assert "the fixed extractor is more accurate, and faster" in text
+        assert "more accurate: **yes**" in text
+        assert "10 images right only here, 0 only there, exact McNemar p = 0.002" in text
+        assert "4.0 times less training time" in text
+
+    def test_the_opposite_is_said(self, ok_record):
+        text = protocols.claims(self.pair(ok_record, (1,) * 10 + (0,) * 10, (1,) * 20))
+        assert "more accurate: **no, less**" in text
+
+    def test_what_is_not_significant_is_not_shown(self, ok_record):
+        text = protocols.claims(self.pair(ok_record, (1, 1, 0, 1), (1, 0, 1, 0)))
+        assert "more accurate: **not shown**" in text
+
+    def test_both_sides_are_needed_from_one_backend_and_seed(self, ok_record):
+        first, second = self.pair(ok_record, (1, 1), (1, 0))
+        assert protocols.claims([second]) == ""
+        other = msgspec.structs.replace(first, cell=msgspec.structs.replace(first.cell, backend="keras"))
+        assert protocols.claims([other, second]) == ""
+
+    def test_the_report_has_them(self, ok_record):
+        text = markdown.report(self.pair(ok_record, (1, 1), (1, 0)), run="x")
+        assert "## The documents' figures and ours" in text
+        assert "004 says: the fixed extractor" in text
+        assert "### 004-frozen" in text
