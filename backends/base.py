@@ -159,7 +159,7 @@ class Transform(msgspec.Struct, frozen=True, kw_only=True):
     size: int
     resize: int
     resize_mode: ResizeMode = "shorter-side"
-    """Test images: the shorter side becomes `resize`, or both sides do, or (`none`, matched track) neither."""
+    """Test images: the shorter side becomes `resize`, or both do, or (`none`, matched track) neither."""
     augment: bool = True
     """False in the matched track only."""
     scale: tuple[float, float] = (0.08, 1.0)

@@ -13,7 +13,7 @@ from rich.console import Console
 
 import backends
 from backends.base import BenchmarkError
-from benchmarks.harness import parity, plan, runner
+from benchmarks.harness import plan, runner, scenarios
 from benchmarks.harness.plan import Cell
 from benchmarks.harness.record import Gate, Record
 from benchmarks.harness.session import Session
@@ -89,9 +89,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def _gate_name(cell: Cell) -> str:
-    modes, rules = parity.coverage_of(cell.recipe)
-    covered = "+".join((*modes, *(rule.name for rule in rules)))
-    network = parity.network_of(cell.recipe.model(classes=2, image_size=cell.profile.image_size))
+    covered = scenarios.coverage_name(*scenarios.coverage_of(cell.recipe))
+    network = scenarios.network_of(cell.recipe.model(classes=2, image_size=cell.profile.image_size))
     return f"{cell.backend}-{network.name}-{covered}"
 
 

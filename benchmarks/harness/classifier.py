@@ -7,6 +7,8 @@ import time
 import msgspec
 import numpy as np
 
+from backends.architectures import blocks_of
+from backends.base import UsageError
 from benchmarks.harness.phases import Trainer
 from benchmarks.harness.recipe import Classifier
 
@@ -28,6 +30,12 @@ def fit(trainer: Trainer, recipe: Classifier) -> Fitted:
     Raises:
         UsageError: the architecture has no such block.
     """
+    blocks = blocks_of(trainer.spec)
+    if recipe.block not in blocks:
+        raise UsageError(
+            f"recipe {trainer.recipe.id}: {trainer.spec.architecture} has no block '{recipe.block}';"
+            f" it has: {', '.join(blocks)}"
+        )
     parts = trainer.parts
     train = trainer.stored(parts.train, recipe.block).values[list(parts.train.places)]
     test = trainer.stored(parts.test, recipe.block).values

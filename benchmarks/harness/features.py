@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
+import tokenize
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -25,6 +27,8 @@ from benchmarks.harness.record import Extraction
 
 VERSION = 1
 VALUES, PROGRESS = "values.npy", "progress.json"
+NO_ARRAY = (ValueError, EOFError, SyntaxError, tokenize.TokenError)
+"""What NumPy makes of a file that is cut off or whose header is damaged."""
 SECONDS_BETWEEN_NOTES = 1.0
 """At most this much work is lost by an interruption."""
 
@@ -96,7 +100,7 @@ def open_store(
         if found < count:
             _extract(backend, folder, found, count, pipeline_from(found), block, on_progress)
         values = np.load(folder / VALUES, mmap_mode="r")
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise DataError(
             f"feature store {folder}: {one_line(error)}; make room or remove it,"
             " or let BENCHMARKS_CACHE name another folder"
@@ -118,10 +122,10 @@ def _done(folder: Path, count: int) -> int:
     try:
         done = msgspec.json.decode((folder / PROGRESS).read_bytes(), type=Progress).done
         values = np.load(folder / VALUES, mmap_mode="r")
-    except (FileNotFoundError, msgspec.DecodeError, ValueError, EOFError):
+    except (FileNotFoundError, msgspec.DecodeError, *NO_ARRAY):
         return 0
     fits = values.ndim == 2 and len(values) == count and values.dtype == np.float32
-    return min(done, count) if fits else 0
+    return done if fits and 0 <= done <= count else 0
 
 
 def _extract(
@@ -167,7 +171,12 @@ def _opened(folder: Path, count: int, width: int, *, resume: bool) -> np.ndarray
     if resume:
         return np.lib.format.open_memmap(folder / VALUES, mode="r+")
     (folder / PROGRESS).unlink(missing_ok=True)  # before the values it speaks of are written over
-    return np.lib.format.open_memmap(folder / VALUES, mode="w+", dtype=np.float32, shape=(count, width))
+    path = folder / VALUES
+    values = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(count, width))
+    if hasattr(os, "posix_fallocate"):  # else a disk that fills up kills the process that writes to the map
+        with path.open("r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+    return values
 
 
 def _note(folder: Path, values: np.ndarray, done: int) -> None:

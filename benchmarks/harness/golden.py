@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 import backends
 from backends.base import Session
-from benchmarks.harness import parity
+from benchmarks.harness import parity, reference, scenarios
 from benchmarks.harness.recipe import REFERENCE_BACKEND
 
 
@@ -21,17 +21,17 @@ def main() -> None:
     """Write the golden file of every network and of the rules, or of those named."""
     framework = backends.load(backends.resolve(REFERENCE_BACKEND))
     session = parity.double(Session(track="matched", threads=2))
-    for network in parity.NETWORKS:
+    for network in scenarios.NETWORKS:
         if _asked(network.name):
-            observed: dict[str, parity.Observation] = {
-                mode: parity.observe(framework(session), network, mode, steps=parity.STEPS)
-                for mode in parity.MODES
+            observed: dict[str, reference.Observation] = {
+                mode: parity.observe(framework(session), network, mode, steps=scenarios.STEPS)
+                for mode in scenarios.MODES
             }
             _write(network.name, observed)
-    if _asked(parity.UPDATES):
+    if _asked(scenarios.UPDATES):
         _write(
-            parity.UPDATES,
-            {rule.name: parity.observe_update(framework(session), rule) for rule in parity.RULES},
+            scenarios.UPDATES,
+            {rule.name: parity.observe_update(framework(session), rule) for rule in scenarios.RULES},
         )
 
 
@@ -39,9 +39,9 @@ def _asked(name: str) -> bool:
     return not sys.argv[1:] or name in sys.argv[1:]
 
 
-def _write(name: str, observed: Mapping[str, parity.Observation]) -> None:
-    tensors, metadata = parity.summarize(observed)
-    path = parity.golden_path(name)
+def _write(name: str, observed: Mapping[str, reference.Observation]) -> None:
+    tensors, metadata = reference.summarize(observed)
+    path = reference.golden_path(name)
     path.parent.mkdir(exist_ok=True)
     save_file(tensors, str(path), metadata=metadata)
     print(f"{path}: {len(tensors)} tensors, {path.stat().st_size / 2**10:.0f} KiB")

@@ -9,10 +9,10 @@ import msgspec
 from backends.base import ModelSpec, Normalization
 from benchmarks.harness.advise import Evidence
 from benchmarks.harness.data import DataSet
-from benchmarks.harness.parity import Mode, Network, Rule
 from benchmarks.harness.plan import Cell
 from benchmarks.harness.recipe import Recipe
 from benchmarks.harness.record import CellDescription, Data, Epoch, Failure, Gate, RangeTest, Record, Weights
+from benchmarks.harness.scenarios import Mode, Network, Rule
 
 # --- Jobs -----------------------------------------------------------------------------------------
 

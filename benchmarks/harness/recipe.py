@@ -23,7 +23,7 @@ from backends.base import (
     UsageError,
     one_line,
 )
-from backends.optimizers import Optimizer
+from backends.optimizers import Optimizer, StepDecay
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 
@@ -297,7 +297,7 @@ def read_recipes(path: Path) -> tuple[Recipe, ...]:
         sweep = base.pop("sweep", {})
         recipes = [msgspec.convert({**base, "id": path.stem}, Recipe)]
         recipes += [
-            msgspec.convert(_merged(base, {"id": f"{path.stem}-{name}", **changes}), Recipe)
+            msgspec.convert(_merged(base, {**changes, "id": f"{path.stem}-{name}"}), Recipe)
             for name, changes in sweep.items()
         ]
     except (msgspec.DecodeError, UnicodeDecodeError, AttributeError, TypeError, OSError) as error:
@@ -342,6 +342,16 @@ def _problems(recipe: Recipe) -> Iterator[str]:
         yield "`head_row` needs a linear head"
     if (recipe.classifier is None) != (recipe.protocol != "classifier"):
         yield "`classifier` belongs into recipes of that protocol, and into no other"
+    for phase in recipe.phases:
+        if phase.epochs < 1 and recipe.classifier is None:
+            yield f"epochs {phase.epochs}: a phase needs one at least"
+        if phase.on == "features" and phase.trainable.first != "head":
+            yield f"trainable.first '{phase.trainable.first}': on features the head alone is trained"
+        schedule = phase.optimizer.schedule
+        if isinstance(schedule, StepDecay) and (schedule.steps is None) == (schedule.epochs is None):
+            yield "a `step` schedule needs `steps` or `epochs`, and not both"
+    if not 0 <= recipe.dropout < 1:
+        yield f"dropout {recipe.dropout} is no rate from 0 to below 1"
     if recipe.dropout * 256 % 1:
         yield f"dropout {recipe.dropout} is no multiple of 1/256"
     if recipe.validation is not None and not 0 < recipe.validation.share < 1:

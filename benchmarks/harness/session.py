@@ -10,7 +10,7 @@ from rich.console import Console
 
 import backends
 from backends.base import BenchmarkError, UsageError
-from benchmarks.harness import data, decoded, parity, record, runner, source
+from benchmarks.harness import data, decoded, record, runner, scenarios, source
 from benchmarks.harness.cache import write_whole
 from benchmarks.harness.cell import require_gate
 from benchmarks.harness.environment import PROJECT, code_sha256
@@ -114,11 +114,11 @@ class Session:
         """
         if cell.recipe.track != "matched":
             return None
-        modes, rules = parity.coverage_of(cell.recipe)
+        modes, rules = scenarios.coverage_of(cell.recipe)
         spec = cell.recipe.model(classes=len(self.data.classes), image_size=cell.profile.image_size)
         job = GateJob(
             backend=cell.backend,
-            network=parity.network_of(spec),
+            network=scenarios.network_of(spec),
             modes=modes,
             rules=rules,
             device=cell.device,
@@ -127,7 +127,7 @@ class Session:
             threads=runner.threads(),
         )
         if job not in self._gates:
-            what = "+".join((*modes, *(rule.name for rule in rules)))
+            what = scenarios.coverage_name(modes, rules)
             title = f"gate of {job.backend} {job.network.name}, {what}"
             log = self.folder / "logs" / f"gate-{job.backend}-{job.network.name}-{what}.log"
             with JobProgress(title, self.console) as shown:

@@ -17,7 +17,7 @@ import msgspec
 
 import backends
 from backends.base import Session
-from benchmarks.harness import checkpoints, environment, parity, probes, range_test
+from benchmarks.harness import checkpoints, environment, parity, probes, range_test, reference, scenarios
 from benchmarks.harness.cache import cache_folder, write_whole
 from benchmarks.harness.cell import failure_of, run_cell
 from benchmarks.harness.messages import (
@@ -109,8 +109,8 @@ def pass_gate(job: GateJob, emit: Emit) -> Gate:
 
 
 def _gate_key(job: GateJob) -> str:
-    files = (job.network.name, parity.UPDATES) if job.rules else (job.network.name,)
-    golden = b"".join(parity.golden_path(name).read_bytes() for name in files)
+    files = (job.network.name, scenarios.UPDATES) if job.rules else (job.network.name,)
+    golden = b"".join(reference.golden_path(name).read_bytes() for name in files)
     parts = (
         msgspec.json.encode(job),
         environment.code_sha256().encode(),

@@ -19,9 +19,9 @@ from backends.base import (
     ModelSpec,
 )
 from backends.optimizers import Constant, Optimizer, schedule_factor
-from benchmarks.harness import parity
+from benchmarks.harness import scenarios
 
-NETWORK = parity.Network("resnet18")
+NETWORK = scenarios.Network("resnet18")
 """What is sabotaged: it has everything that the faults need."""
 Sabotage = Callable[[type[Backend]], type[Backend]]
 
@@ -103,7 +103,7 @@ def biased_variance(
     area = {"bn1": 32**2, "layer1": 16**2, "layer2": 8**2, "layer3": 4**2, "layer4": 2**2}
     for name in after:
         if name.endswith(".running_var"):
-            n = parity.IMAGES * area[name.split(".")[0]]
+            n = scenarios.IMAGES * area[name.split(".")[0]]
             after[name] = 0.9 * before[name] + (after[name] - 0.9 * before[name]) * (n - 1) / n
 
 

@@ -11,7 +11,7 @@ import backends
 from backends import weights
 from backends.architectures import ARCHITECTURES
 from backends.base import ModelSpec, UsageError, WeightsError
-from benchmarks.harness import convert, initial, parity, runner
+from benchmarks.harness import convert, initial, runner, scenarios
 
 MISSING = [card.title for card in backends.known().values() if runner.interpreter_of(card) is None]
 needs_all = pytest.mark.skipif(bool(MISSING), reason=f"no environment has {', '.join(MISSING)}")
@@ -19,9 +19,9 @@ needs_all = pytest.mark.skipif(bool(MISSING), reason=f"no environment has {', '.
 
 def neutral(path, architecture: str = "resnet18", classes: int = 3) -> weights.Checkpoint:
     """A whole network with none of its statistics at rest."""
-    network = parity.Network(architecture)
-    assert classes in (3, parity.CLASSES)
-    tensors = parity.test_weights(network)
+    network = scenarios.Network(architecture)
+    assert classes in (3, scenarios.CLASSES)
+    tensors = scenarios.test_weights(network)
     if classes == 3:
         tensors |= {name: tensor[:3] for name, tensor in tensors.items() if name.startswith("head.")}
     normalization = ARCHITECTURES[architecture].normalization

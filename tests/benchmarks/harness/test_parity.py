@@ -12,7 +12,7 @@ import backends
 from backends import architectures
 from backends.base import Session, Trainable
 from backends.optimizers import Constant, OneCycle
-from benchmarks.harness import parity
+from benchmarks.harness import parity, reference, scenarios
 from tests.backends import sabotage
 
 INSTALLED = [card for card in backends.known().values() if backends.installed(card)]
@@ -28,20 +28,20 @@ def changed(**fields):
 
 
 RULE_FAULTS = {
-    "no Nesterov": (parity.Rule("nesterov", "constant"), changed(nesterov=False)),
+    "no Nesterov": (scenarios.Rule("nesterov", "constant"), changed(nesterov=False)),
     "RMSprop's epsilon within the root": (
-        parity.Rule("rmsprop", "constant"),
+        scenarios.Rule("rmsprop", "constant"),
         changed(epsilon=2**-14),  # the square: what is within the root counts as its root
     ),
     "Adam's epsilon on the uncorrected root": (
-        parity.Rule("adam", "constant"),
+        scenarios.Rule("adam", "constant"),
         changed(epsilon=2**-7 / math.sqrt(1 - (1 - 2**-6) ** 1)),  # what it amounts to in the first step
     ),
     "one-cycle a step late": (
-        parity.Rule("sgd", "one-cycle"),
-        changed(schedule=OneCycle(steps=parity.STEPS + 1)),
+        scenarios.Rule("sgd", "one-cycle"),
+        changed(schedule=OneCycle(steps=scenarios.STEPS + 1)),
     ),
-    "inverse time by the epoch": (parity.Rule("sgd", "inverse-time"), changed(schedule=Constant())),
+    "inverse time by the epoch": (scenarios.Rule("sgd", "inverse-time"), changed(schedule=Constant())),
 }
 
 
@@ -51,8 +51,8 @@ class TestGate:
         ("network", "mode"),
         [
             (network, mode)
-            for network in parity.NETWORKS
-            for mode in parity.MODES
+            for network in scenarios.NETWORKS
+            for mode in scenarios.MODES
             if not (network.dropout and mode == "all")  # masks are in the head: frozen has all of them
         ],
         ids=named,
@@ -62,7 +62,7 @@ class TestGate:
         gate = parity.gate(backends.load(card), network, (mode,), SESSION)
         print({kind: getattr(gate, f"{kind}_error") for kind in parity.TOLERANCES})
         assert gate.passed and gate.failures == ()
-        assert gate.reference_sha256 == parity.read_golden(network.name).sha256
+        assert gate.reference_sha256 == reference.read_golden(network.name).sha256
 
     @pytest.mark.parametrize(
         ("card", "fault"),
@@ -84,10 +84,10 @@ class TestGate:
         assert gate.failures
         assert margins[kind] > 1000
 
-    @pytest.mark.parametrize("rule", parity.RULES, ids=named)
+    @pytest.mark.parametrize("rule", scenarios.RULES, ids=named)
     @pytest.mark.parametrize("card", INSTALLED, ids=named)
     def test_every_optimiser_passes_under_every_schedule(self, card, rule):
-        gate = parity.gate(backends.load(card), parity.RULES_NETWORK, (), SESSION, [rule])
+        gate = parity.gate(backends.load(card), scenarios.RULES_NETWORK, (), SESSION, [rule])
         print(rule.name, gate.loss_error, gate.step_error)
         assert gate.passed and gate.failures == ()
         assert gate.mode == rule.name
@@ -98,15 +98,15 @@ class TestGate:
     def test_another_definition_fails(self, card, fault):
         rule, change = RULE_FAULTS[fault]
         sabotaged = sabotage.optimizing(change)(backends.load(card))
-        gate = parity.gate(sabotaged, parity.RULES_NETWORK, (), SESSION, [rule])
+        gate = parity.gate(sabotaged, scenarios.RULES_NETWORK, (), SESSION, [rule])
         assert not gate.passed
         assert (gate.step_error or math.inf) > 1000 * parity.TOLERANCES["step"].error
 
 
 class TestGolden:
-    @pytest.mark.parametrize("network", parity.NETWORKS, ids=named)
+    @pytest.mark.parametrize("network", scenarios.NETWORKS, ids=named)
     def test_the_golden_files_hold_every_tensor_of_their_network(self, network):
-        golden = parity.read_golden(network.name)
+        golden = reference.read_golden(network.name)
         shapes = architectures.shapes(network.spec)
         parameters = {name for name in shapes if architectures.is_parameter(name)}
         assert set(golden.of_kind("all", "gradient")) == parameters
@@ -114,71 +114,71 @@ class TestGolden:
         stepped = golden.of_kind("all", "step")
         assert set(stepped) == set(shapes) | {f"velocity of {name}" for name in parameters}
         assert set(golden.of_kind("all", "block")) == set(architectures.blocks_of(network.spec))
-        for mode in parity.MODES:
-            losses = golden.of_kind(mode, "loss")["losses"][-parity.STEPS :]
+        for mode in scenarios.MODES:
+            losses = golden.of_kind(mode, "loss")["losses"][-scenarios.STEPS :]
             assert (losses > 0.1).all() and (losses < 1000).all()  # neither learnt already nor lost
 
     def test_every_architecture_has_one(self):
-        assert {network.architecture for network in parity.NETWORKS} == set(architectures.ARCHITECTURES)
+        assert {network.architecture for network in scenarios.NETWORKS} == set(architectures.ARCHITECTURES)
 
-    @pytest.mark.parametrize("network", parity.NETWORKS, ids=named)
+    @pytest.mark.parametrize("network", scenarios.NETWORKS, ids=named)
     def test_training_moved_everything_that_trains(self, network):
         """Or a step that does nothing would pass."""
-        golden, start = parity.read_golden(network.name), parity.test_weights(network)
+        golden, start = reference.read_golden(network.name), scenarios.test_weights(network)
         for name, before in start.items():
             if architectures.is_parameter(name):
                 after = golden.of_kind("all", "step")[name]
-                assert parity.error_of(before, after, least=1e-6) > 1e-6, name
+                assert reference.error_of(before, after, least=1e-6) > 1e-6, name
 
 
 class TestSummary:
     def test_a_tensor_is_equal_to_its_own_summary(self):
         tensor = np.random.RandomState(0).standard_normal((3, 5, 7))
-        assert parity.error_of(tensor, parity.summary(tensor), least=0) == 0
+        assert reference.error_of(tensor, reference.summary(tensor), least=0) == 0
 
     @pytest.mark.parametrize("size", [1, 5, 1000, 100_003])
     def test_no_value_changes_unseen(self, size):
         tensor = np.random.RandomState(0).standard_normal(size)
-        expected = parity.summary(tensor)
+        expected = reference.summary(tensor)
         for place in (0, size // 2, size - 1):
             changed = tensor.copy()
             changed[place] += 1
-            assert parity.error_of(changed, expected, least=0) > 1e-4
+            assert reference.error_of(changed, expected, least=0) > 1e-4
 
     def test_errors_are_relative(self):
         tensor = np.array([4.0, -8.0])
         off = tensor + np.array([0.0, 0.008])
-        assert parity.error_of(off, parity.summary(tensor), least=0) == pytest.approx(1e-3, rel=0.2)
-        scaled = parity.error_of(off * 1e-12, parity.summary(tensor * 1e-12), least=0)
+        assert reference.error_of(off, reference.summary(tensor), least=0) == pytest.approx(1e-3, rel=0.2)
+        scaled = reference.error_of(off * 1e-12, reference.summary(tensor * 1e-12), least=0)
         assert scaled == pytest.approx(1e-3, rel=0.2)
 
     def test_what_should_be_nothing_is_compared_on_its_kind_s_scale(self):
         noise, other = np.array([1e-17, -1e-17]), np.array([1e-17, 1e-17])
-        assert parity.error_of(other, parity.summary(noise), least=1.0) < 1e-16
-        assert parity.error_of(other, parity.summary(noise), least=0) > 0.1
+        assert reference.error_of(other, reference.summary(noise), least=1.0) < 1e-16
+        assert reference.error_of(other, reference.summary(noise), least=0) > 0.1
 
     @pytest.mark.parametrize("tensor", [np.zeros(3), np.array([1.0, math.nan]), np.array([math.inf, 0.0])])
     def test_another_size_or_no_number_is_infinitely_wrong(self, tensor):
-        assert parity.error_of(tensor, parity.summary(np.zeros(2)), least=1.0) == math.inf
+        assert reference.error_of(tensor, reference.summary(np.zeros(2)), least=1.0) == math.inf
 
     def test_missing_and_unexpected_tensors_fail(self):
-        tensors, metadata = parity.summarize(
+        tensors, metadata = reference.summarize(
             {
-                mode: parity.Observation(tensors={"logit": {"logits": np.ones(3)}}, settings=SETTINGS)
-                for mode in parity.MODES
+                mode: reference.Observation(tensors={"logit": {"logits": np.ones(3)}}, settings=SETTINGS)
+                for mode in scenarios.MODES
             }
         )
         assert "settings" in metadata
-        golden = parity.Golden(summaries=tensors, settings={}, sha256="")
+        golden = reference.Golden(summaries=tensors, settings={}, sha256="")
         for found in ({}, {"logits": np.ones(3), "more": np.ones(1)}):
-            observed = parity.Observation(tensors={"logit": found}, settings={})
+            observed = reference.Observation(tensors={"logit": found}, settings={})
             error, name = golden.worst(observed, "all", "logit")
             assert error == math.inf
             assert "missing" in name or "not expected" in name
 
     def test_settings_that_differ_are_named(self):
-        golden = parity.Golden(
-            summaries={}, settings={"all": dict.fromkeys(parity.COMPARED_SETTINGS, 1)}, sha256=""
+        golden = reference.Golden(
+            summaries={}, settings={"all": dict.fromkeys(reference.COMPARED_SETTINGS, 1)}, sha256=""
         )
         different = msgspec.convert({**SETTINGS, "loss": 2}, dict)
         assert golden.differences(different, "all") == ["loss is 2 instead of 1"]
@@ -210,16 +210,16 @@ SETTINGS = {
 
 
 def test_a_recipe_s_gate_is_that_of_what_it_trains():
-    assert parity.mode_of(Trainable(first="head", batch_norm="stored")) == "frozen"
-    assert parity.mode_of(Trainable()) == "all"
-    assert parity.mode_of(Trainable(first="layer4")) == "all"
+    assert scenarios.mode_of(Trainable(first="head", batch_norm="stored")) == "frozen"
+    assert scenarios.mode_of(Trainable()) == "all"
+    assert scenarios.mode_of(Trainable(first="layer4")) == "all"
 
 
 def test_inputs_are_the_same_everywhere():
     """Under NumPy 1 and 2: figures that were written down once."""
-    batches = parity.test_batches(parity.Network("resnet18"))
+    batches = scenarios.test_batches(scenarios.Network("resnet18"))
     images, labels = (np.stack(parts) for parts in zip(*batches, strict=True))
     assert images.dtype == np.uint8 and labels.dtype == np.int64
     assert (int(images.sum()), labels[0].tolist()) == (62706774, [3, 3, 1, 1, 0, 0, 0, 1])
-    weights = parity.test_weights(parity.Network("resnet18"))
+    weights = scenarios.test_weights(scenarios.Network("resnet18"))
     assert float(weights["conv1.weight"][0, 0, 0, 0]) == -0.03546108305454254

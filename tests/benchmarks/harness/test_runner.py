@@ -18,7 +18,7 @@ from backends.base import (
     UsageError,
 )
 from backends.optimizers import SGD
-from benchmarks.harness import data, initial, messages, parity, record, runner
+from benchmarks.harness import data, initial, messages, record, runner, scenarios
 from benchmarks.harness.batches import Batches
 from benchmarks.harness.decoded import key_of, open_decoded
 from benchmarks.harness.messages import CellJob, EpochEnd, StartingWeights
@@ -264,7 +264,7 @@ class TestMatchedCells:
     def test_a_gate_passed_once_is_not_compared_again(self, card, tmp_path):
         job = messages.GateJob(
             backend=card.name,
-            network=parity.Network("resnet18"),
+            network=scenarios.Network("resnet18"),
             modes=("frozen",),
             rules=(),
             device="cpu",

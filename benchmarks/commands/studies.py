@@ -1,0 +1,123 @@
+"""`range-test` and `advise`: what to look at before a training."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from backends.architectures import ARCHITECTURES
+from backends.base import UsageError
+from benchmarks.commands.shared import (
+    DATA_HELP,
+    START_HELP,
+    ProfileOption,
+    err,
+    one_cell,
+    out,
+    require_report_libraries,
+)
+from benchmarks.harness import advise as advice
+from benchmarks.harness import plan, record, runner
+from benchmarks.harness.cache import write_whole
+from benchmarks.harness.messages import AdviseJob, RangeTestJob
+from benchmarks.harness.progress import JobProgress
+from benchmarks.harness.recipe import REFERENCE_BACKEND
+
+
+def range_test(
+    recipe: Annotated[str, typer.Option(help="Id of a recipe; `list` has them.")],
+    backend: Annotated[str, typer.Option(help="Which backend.")] = REFERENCE_BACKEND,
+    data_: Annotated[str, typer.Option("--data", help=DATA_HELP)] = "sketch",
+    weights_: Annotated[str | None, typer.Option("--weights", help=START_HELP)] = None,
+    profile: ProfileOption = "smoke",
+    image_size: Annotated[int | None, typer.Option(help="Pixels, instead of the profile's.")] = None,
+    lowest: Annotated[float, typer.Option(help="Rate of the first step.")] = 1e-6,
+    highest: Annotated[float, typer.Option(help="Rate of the last step.")] = 10.0,
+    steps: Annotated[int, typer.Option(help="How many steps, unless the loss explodes before.")] = 100,
+    run: Annotated[str, typer.Option(help="The run whose folder gets the plot and the figures.")] = "local",
+) -> None:
+    """Learning-rate range test: raise the rate step by step, plot the loss, suggest a rate.
+
+    Example: `python -m benchmarks range-test --recipe 003-vgg16 --data hotdog.zip --weights vgg16.safetensors
+    --profile cpu --image-size 64`
+    """
+    if not 0 < lowest < highest or steps < 3:
+        raise UsageError(f"a range from {lowest:g} to {highest:g} in {steps} steps is none")
+    require_report_libraries()
+    from benchmarks.report import plots
+
+    session, cell = one_cell(recipe, backend, data_, weights_, profile, image_size=image_size, run=run)
+    threads = runner.threads()
+    job = RangeTestJob(
+        cell=cell,
+        data=session.data,
+        weights=session.weights_for(cell),
+        threads=threads,
+        input_workers=runner.input_workers(cell.device, threads),
+        lowest=lowest,
+        highest=highest,
+        steps=steps,
+    )
+    log = session.folder / "logs" / f"range-test-{cell.id}.log"
+    with JobProgress(f"range test of {cell.id}", err) as shown:
+        result = runner.range_test(job, log=log, on_event=shown.on_event)
+    figures = session.folder / "range-tests" / f"{cell.id}.json"
+    plot = session.folder / "plots" / f"range-test-{cell.id}.svg"
+    for path, content in ((figures, record.to_json(result)), (plot, plots.range_test(result))):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, content)
+    said = "no rate made the loss fall; give a lower --lowest, or more --steps"
+    if result.suggestion is not None:
+        said = f"suggested learning rate: {result.suggestion:.2g}, where the loss falls most steeply"
+    out.print(
+        f"{len(result.rates)} steps; smoothed loss {result.smoothed[0]:.3f}, at its lowest"
+        f" {min(result.smoothed):.3f}\n{said}\n{plot}\n{figures}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def advise(
+    data_: Annotated[str, typer.Option("--data", help=DATA_HELP)] = "sketch",
+    weights_: Annotated[str | None, typer.Option("--weights", help=START_HELP)] = None,
+    arch: Annotated[str, typer.Option(help=", ".join(ARCHITECTURES))] = plan.MATCHED_ARCHITECTURE,
+    backend: Annotated[str, typer.Option(help="Which backend measures.")] = REFERENCE_BACKEND,
+    profile: Annotated[str, typer.Option(help="Decides the image size, and how many images.")] = "cpu",
+    image_size: Annotated[int | None, typer.Option(help="Pixels, instead of the profile's.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For a machine.")] = False,
+) -> None:
+    """Which protocol to try first on a data set, and the evidence: how much data there is, and how far it is
+    from what the weights were trained on.
+
+    Examples: `python -m benchmarks advise --data hotdog.zip`, `python -m benchmarks advise --data sketch`
+    """
+    session, cell = one_cell(
+        f"matched-{arch}-frozen", backend, data_, weights_, profile, image_size=image_size, run="local"
+    )
+    threads = runner.threads()
+    job = AdviseJob(
+        cell=cell,
+        data=session.data,
+        weights=session.weights_for(cell),
+        threads=threads,
+        input_workers=runner.input_workers(cell.device, threads),
+    )
+    with tempfile.TemporaryDirectory() as logs, JobProgress("advise", err) as shown:
+        evidence = runner.advise(job, log=Path(logs) / "advise.log", on_event=shown.on_event)
+    found = advice.advise(evidence)
+    if as_json:
+        answer = {"advice": found, "evidence": evidence}
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(answer)).decode() + "\n")
+        return
+    out.print(advice.explained(evidence, found), highlight=False, markup=False, soft_wrap=True)
+    command = f"pytest benchmarks --track matched --arch {arch} --protocol {found.protocol} --data {data_}"
+    if found.protocol == "classifier":
+        command = f"pytest benchmarks --recipe '003-logistic*,003-svm*' --arch {arch} --data {data_}"
+    if weights_ is not None:
+        command += f" --weights {weights_}"
+    out.print(f"\nnext   {command} --profile {profile} --run advised", highlight=False, soft_wrap=True)
