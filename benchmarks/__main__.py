@@ -11,7 +11,9 @@ from typing import Annotated
 import msgspec
 import psutil
 import typer
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 import backends
 from backends.base import BackendInfo, BenchmarkError, UsageError
@@ -20,7 +22,7 @@ from benchmarks.commands.shared import err, out, require_report_libraries
 from benchmarks.harness import plan, record, runner, source
 from benchmarks.harness.cache import cache_folder, write_whole
 from benchmarks.harness.environment import PROJECT
-from benchmarks.harness.recipe import all_recipes
+from benchmarks.harness.recipe import all_recipes, recipes_of
 from benchmarks.harness.session import run_folder
 
 app = typer.Typer(
@@ -40,26 +42,26 @@ BackendOption = Annotated[
 
 @app.command("list")
 def list_recipes(
+    pattern: Annotated[str, typer.Argument(help="An id, or a pattern such as '003-*'.")] = "*",
     as_json: Annotated[
         bool, typer.Option("--json", help="For a machine: everything about every recipe.")
     ] = False,
 ) -> None:
-    """Every recipe: its protocol, backend, architecture, track, and the seed document it comes from."""
-    recipes = all_recipes()
+    """Every recipe: its id, the document it comes from, the backends it is for, and what it does.
+
+    Examples: `python -m benchmarks list`, `python -m benchmarks list '003-*'`
+    """
+    recipes = recipes_of(pattern)
     if as_json:
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(recipes)).decode() + "\n")
         return
-    shown = Table(box=None, pad_edge=False)
-    for heading, names in (
-        ("recipe", [recipe.id for recipe in recipes]),
-        ("backend", [recipe.backend or "all" for recipe in recipes]),
-        ("seed", [recipe.seed_document for recipe in recipes]),
-    ):
-        shown.add_column(heading, no_wrap=True, min_width=max(map(len, names)))
-    shown.add_column("what it does")
+    width = max(len(recipe.id) for recipe in recipes)
     for recipe in recipes:
-        shown.add_row(recipe.id, recipe.backend or "all", recipe.seed_document, recipe.summary)
-    out.print(shown)
+        out.print(
+            f"{recipe.id:{width}}  {recipe.seed_document}  {recipe.backend or 'all backends'}",
+            style="bold", markup=False, highlight=False,
+        )  # fmt: skip
+        out.print(Padding(Text(recipe.summary), (0, 0, 0, 4)))
 
 
 @app.command()

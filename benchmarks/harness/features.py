@@ -12,6 +12,7 @@ import time
 import tokenize
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -99,7 +100,7 @@ def open_store(
         found = _done(folder, count)
         if found < count:
             _extract(backend, folder, found, count, pipeline_from(found), block, on_progress)
-        values = np.load(folder / VALUES, mmap_mode="r")
+        values = _mapped(folder, "r")
     except OSError as error:
         raise DataError(
             f"feature store {folder}: {one_line(error)}; make room or remove it,"
@@ -121,10 +122,11 @@ def _done(folder: Path, count: int) -> int:
     """Images that are in the store already; none if it is damaged or of another size."""
     try:
         done = msgspec.json.decode((folder / PROGRESS).read_bytes(), type=Progress).done
-        values = np.load(folder / VALUES, mmap_mode="r")
+        values = _mapped(folder, "r")
     except (FileNotFoundError, msgspec.DecodeError, *NO_ARRAY):
         return 0
     fits = values.ndim == 2 and len(values) == count and values.dtype == np.float32
+    fits = fits and values.offset + values.nbytes == (folder / VALUES).stat().st_size
     return done if fits and 0 <= done <= count else 0
 
 
@@ -167,9 +169,13 @@ def _computed(backend: Backend, pipeline: Pipeline, block: str | None) -> Iterat
         yield backend.to_numpy(waiting)
 
 
+def _mapped(folder: Path, mode: Literal["r", "r+"]) -> np.memmap[Any, np.dtype[np.float32]]:
+    return np.lib.format.open_memmap(folder / VALUES, mode=mode)
+
+
 def _opened(folder: Path, count: int, width: int, *, resume: bool) -> np.ndarray:
     if resume:
-        return np.lib.format.open_memmap(folder / VALUES, mode="r+")
+        return _mapped(folder, "r+")
     (folder / PROGRESS).unlink(missing_ok=True)  # before the values it speaks of are written over
     path = folder / VALUES
     values = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(count, width))

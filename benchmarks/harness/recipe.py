@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -362,12 +363,11 @@ def recipes_of(pattern: str) -> tuple[Recipe, ...]:
     """The recipes of this id, or whose ids match a pattern with `*`.
 
     Raises:
-        UsageError: there are none; names those there are.
+        UsageError: there are none; names those that are nearest.
     """
     found = tuple(recipe for recipe in all_recipes() if fnmatchcase(recipe.id, pattern))
     if not found:
-        known = ", ".join(recipe.id for recipe in all_recipes())
-        raise UsageError(f"no recipe '{pattern}'; there are: {known}")
+        raise _unknown(pattern)
     return found
 
 
@@ -375,12 +375,21 @@ def recipe_of(name: str) -> Recipe:
     """The recipe of this id.
 
     Raises:
-        UsageError: names those there are.
+        UsageError: names those that are nearest.
     """
     for recipe in all_recipes():
         if recipe.id == name:
             return recipe
-    raise UsageError(f"no recipe '{name}'; there are: {', '.join(recipe.id for recipe in all_recipes())}")
+    raise _unknown(name)
+
+
+def _unknown(name: str) -> UsageError:
+    ids = [recipe.id for recipe in all_recipes()]
+    near = get_close_matches(name, ids, n=4, cutoff=0) or ids[:4]
+    return UsageError(
+        f"no recipe '{name}'; the nearest of {len(ids)} are {', '.join(near)};"
+        " `python -m benchmarks list` shows all"
+    )
 
 
 def pretraining_of(recipe: Recipe) -> Recipe:

@@ -24,6 +24,7 @@ from backends.architectures import is_head, shapes
 from backends.base import (
     ModelSpec,
     Session,
+    Trainable,
     UsageError,
     WeightsError,
 )
@@ -393,3 +394,26 @@ class TestPackagedEfficientNet:
     def test_a_suffix_is_not_guessed(self, tmp_path):
         with pytest.raises(UsageError, match=r"pytorch writes no '' files; give one of: \.pth, \.pt"):
             make().save_checkpoint(tmp_path / "weights")
+
+
+def test_log_softmax_with_nll_is_cross_entropy():
+    """What 003's author found out: the one loss with the one layer is the other, gradients included; and it is
+    the loss that is trained with here."""
+    random = torch.manual_seed(0)
+    logits = torch.randn(8, 5, dtype=torch.float64, generator=random, requires_grad=True)
+    labels = torch.randint(5, (8,), generator=random)
+    nll = torch.nn.NLLLoss()(torch.nn.LogSoftmax(dim=1)(logits), labels)
+    (of_nll,) = torch.autograd.grad(nll, logits)
+    cross_entropy = torch.nn.CrossEntropyLoss()(logits, labels)
+    (of_cross_entropy,) = torch.autograd.grad(cross_entropy, logits)
+    assert torch.equal(nll, cross_entropy)
+    assert torch.allclose(of_nll, of_cross_entropy, rtol=1e-15, atol=1e-17)
+
+    backend = make("vgg16", classes=5)
+    images = np.random.RandomState(0).standard_normal((8, SIZE, SIZE, 3)).astype(np.float32)
+    batch = backend.to_host_batch(images, labels.numpy())
+    backend.set_trainable(Trainable(first="head"))
+    backend.configure_optimizer(SGD(learning_rate=0.125))
+    ours = torch.nn.NLLLoss()(torch.nn.LogSoftmax(dim=1)(backend.logits(batch)), labels)
+    backend.train_step(batch)
+    assert backend.take_metrics().loss == pytest.approx(float(ours), rel=1e-5)

@@ -263,6 +263,70 @@ class TestTestingImage:
         assert augment.training_image(picture(width, height), transform, crop).shape == (size, size, 3)
 
 
+class TestUnresized:
+    """`resize_mode="none"`: the centre as it is in the photograph."""
+
+    @pytest.mark.parametrize(
+        ("width", "height", "left", "top"), [(40, 30, 12, 7), (41, 31, 12, 8), (16, 16, 0, 0), (16, 30, 0, 7)]
+    )
+    def test_the_centre_is_cut_out_and_nothing_is_resized(self, width, height, left, top):
+        transform = Transform(size=16, resize=1000, resize_mode="none")
+        pixels = picture(width, height)
+        np.testing.assert_array_equal(
+            augment.testing_image(pixels, transform), pixels[top : top + 16, left : left + 16]
+        )
+
+    def test_what_is_smaller_gets_a_border_and_stays_as_it_is(self):
+        transform = Transform(size=16, resize=1000, resize_mode="none")
+        pixels = picture(10, 20)
+        expected = np.zeros((16, 16, 3), np.uint8)
+        expected[:, 3:13] = pixels[2:18]
+        np.testing.assert_array_equal(augment.testing_image(pixels, transform), expected)
+
+
+class TestMasks:
+    def mask(self, width: int = 64, rate: float = 0.5, **where: int) -> np.ndarray:
+        return augment.dropout_mask(width, rate, **{"seed": 0, "epoch": 1, "index": 0, **where})
+
+    def test_it_stays_what_it_is(self):
+        """Written down once: the same in every environment."""
+        assert self.mask(16).tolist() == [1, 1, 0, 1, 0, 1, 0, 0, 1, 1, 0, 0, 0, 0, 1, 0]
+        assert self.mask(200, 0.25, seed=3, epoch=2, index=7).sum() == 146
+
+    @given(st.integers(0, 300), st.integers(0, 300), st.integers(0, 255), st.integers(0, 2**40))
+    @settings(deadline=None)
+    def test_a_narrower_one_is_the_beginning_of_a_wider_one(self, width, more, rate, index):
+        wide = self.mask(width + more, rate / 256, index=index)
+        assert wide.shape == (width + more,) and wide.dtype == np.uint8 and set(wide.tolist()) <= {0, 1}
+        np.testing.assert_array_equal(self.mask(width, rate / 256, index=index), wide[:width])
+
+    @given(st.integers(0, 255), st.integers(0, 255), st.integers(0, 99))
+    def test_a_higher_rate_drops_what_a_lower_one_drops(self, one, other, index):
+        lower, higher = (self.mask(256, rate / 256, index=index) for rate in sorted((one, other)))
+        assert (higher <= lower).all()
+
+    @pytest.mark.parametrize("rate", [0, 0.25, 0.5, 1 / 256, 255 / 256])
+    def test_as_many_are_dropped_as_the_rate_says(self, rate):
+        kept = np.concatenate([self.mask(1000, rate, index=index) for index in range(200)])
+        deviation = np.sqrt(rate * (1 - rate) / len(kept))
+        assert abs(kept.mean() - (1 - rate)) <= 5 * deviation
+
+    def test_a_rate_between_two_256ths_is_the_next_one(self):
+        """Recipes refuse such rates, so that nobody is given another one than he asked for."""
+        assert (
+            self.mask(4096, 0.1).sum() == self.mask(4096, 26 / 256).sum() != self.mask(4096, 25 / 256).sum()
+        )
+
+    def test_each_of_seed_epoch_and_index_changes_it(self):
+        masks = {
+            self.mask(seed=seed, epoch=epoch, index=index).tobytes()
+            for seed in range(3)
+            for epoch in range(3)
+            for index in range(3)
+        }
+        assert len(masks) == 27
+
+
 class TestAgainstTorchvision:
     """Where it is installed: the same crops and sizes give the same bytes, but for the last digit where its
     Pillow resizes columns first; see `augment.resized`."""

@@ -7,7 +7,7 @@ import backends
 from backends.architectures import ARCHITECTURES
 from backends.base import UsageError
 from benchmarks.harness import plan
-from benchmarks.harness.recipe import recipe_of
+from benchmarks.harness.recipe import PROFILES, all_recipes, recipe_of
 
 EVERYTHING = tuple(backends.known().values())
 
@@ -54,6 +54,59 @@ def test_an_architecture_selects_in_both_tracks():
     }
 
 
+def test_a_protocol_means_its_canonical_recipes_and_no_others():
+    made = plan.plan(plan.parse({"protocol": ["frozen"], "arch": ["vgg16", "resnet18"]}), EVERYTHING)
+    assert {cell.recipe.id for cell in made} == {
+        "native-vgg16-frozen",
+        "native-resnet18-frozen",
+        "matched-vgg16-frozen",
+        "matched-resnet18-frozen",
+    }
+    for protocol in plan.PROTOCOLS:
+        if protocol != "classifier":  # which has no canonical recipe
+            asked = plan.Options(protocol=(protocol,), arch=tuple(ARCHITECTURES))
+            found = plan.plan(asked, EVERYTHING)
+            assert {(cell.recipe.protocol, cell.recipe.canonical) for cell in found} == {(protocol, True)}
+
+
+def test_a_pattern_takes_every_recipe_it_matches():
+    made = plan.plan(plan.parse({"recipe": ["003-*"]}), EVERYTHING)
+    expected = {recipe.id for recipe in all_recipes() if recipe.seed_document == "003"}
+    expected = {name for name in expected if name.startswith("003-")}
+    assert {cell.recipe.id for cell in made} == expected
+    assert {"003-fc7", "003-vgg16-adam", "003-svm-efficientnet_lite0-earlier"} < expected
+    assert len(made) == len(expected) * len(EVERYTHING)
+
+
+def test_a_pattern_and_the_other_options_select_together():
+    made = cells(recipe=["001-*,004-f*"], arch=["resnet18"], backend=["keras"])
+    assert made == ["keras-004-finetune-s0", "keras-004-frozen-s0"]
+    assert cells(recipe=["003-*"], track=["matched"], arch=["efficientnet_lite0"], backend=["gluon"]) == [
+        "gluon-003-logistic-efficientnet_lite0-s0",
+        "gluon-003-logistic-efficientnet_lite0-earlier-s0",
+        "gluon-003-svm-efficientnet_lite0-s0",
+        "gluon-003-svm-efficientnet_lite0-earlier-s0",
+    ]
+
+
+def test_a_recipe_matched_twice_is_one_cell():
+    made = cells(recipe=["004-frozen", "004-froz*"], backend=["keras"])
+    assert made == ["keras-004-frozen-s0", "keras-004-frozen-efficientnet_lite0-s0"]
+
+
+def test_pretraining_is_no_cell_of_its_own():
+    assert not any("pretrain" in name for name in cells(recipe=["*"]))
+
+
+def test_an_image_size_replaces_the_profile_s_and_is_in_the_name():
+    values = {"backend": ["pytorch"], "track": ["native"], "protocol": ["scratch"]}
+    (cell,) = plan.plan(plan.parse({**values, "image_size": "96"}), EVERYTHING)
+    assert cell.id == "pytorch-native-resnet18-scratch-96px-s0"
+    assert cell.profile == msgspec.structs.replace(PROFILES["smoke"], image_size=96)
+    assert cells(**values, image_size="48") == cells(**values)  # the profile's own
+    assert cells(**values, image_size="48", profile="full") == ["pytorch-native-resnet18-scratch-48px-s0"]
+
+
 def test_seeds_multiply():
     assert len(cells(seeds="3")) == 54
     assert len(set(cells(seeds="3"))) == 54
@@ -77,12 +130,17 @@ def test_weights_none_leaves_scratch():
         ({"backend": ["jax"]}, "no backend 'jax'; there are: .*pytorch/torch"),
         ({"protocol": ["finetun"]}, "--protocol finetun: no such thing; there are: finetune"),
         ({"arch": ["resnet50"]}, "--arch resnet50: .*resnet18"),
-        ({"recipe": ["x"]}, "no recipe 'x'; there are: "),
+        ({"recipe": ["x"]}, "no recipe 'x'; the nearest of "),
         ({"profile": "huge"}, "no profile 'huge'; there are: smoke, cpu, full"),
         ({"variant": ["fast"]}, "--variant fast"),
         ({"precision": "int4"}, "--precision int4"),
         ({"seeds": "many"}, "seeds"),
         ({"seeds": "0"}, "at least one seed"),
+        ({"recipe": ["004-*", "005-*"]}, r"no recipe '005-\*'; the nearest of"),
+        ({"image_size": "31"}, "--image-size 31: from 32 to 1024 pixels"),
+        ({"image_size": "1025"}, "--image-size 1025: from 32 to 1024 pixels"),
+        ({"image_size": "-64"}, "--image-size -64: from 32"),
+        ({"image_size": "large"}, "image_size"),
         ({"weights": "/no/such/file"}, "--weights /no/such/file: no such file"),
         (
             {"backend": ["keras"], "arch": ["resnet18"], "track": ["native"]},
