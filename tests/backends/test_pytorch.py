@@ -397,8 +397,8 @@ class TestPackagedEfficientNet:
 
 
 def test_log_softmax_with_nll_is_cross_entropy():
-    """What 003's author found out: the one loss with the one layer is the other, gradients included; and it is
-    the loss that is trained with here."""
+    """What 003's author found out: the one loss with the one layer is the other, gradients included; and it
+    is the loss that is trained with here."""
     random = torch.manual_seed(0)
     logits = torch.randn(8, 5, dtype=torch.float64, generator=random, requires_grad=True)
     labels = torch.randint(5, (8,), generator=random)

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.harness import record
+import backends
+from backends import weights
+from benchmarks.harness import initial, record, runner
 from benchmarks.harness.environment import PROJECT
-from benchmarks.harness.recipe import all_recipes
+from benchmarks.harness.recipe import REFERENCE_BACKEND, all_recipes, recipe_of
 
 
 def command(*words: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
@@ -38,6 +40,92 @@ def test_list_names_every_recipe_for_a_person():
         assert f"{recipe.id} " in shown
 
 
+def test_list_takes_a_pattern():
+    recipes = json.loads(command("list", "003-vgg16-*", "--json").stdout)
+    assert {recipe["seed_document"] for recipe in recipes} == {"003"}
+    assert len(recipes) > 10
+    answer = command("list", "003-vgg16-adm")
+    assert answer.returncode == 2
+    assert "the nearest of" in answer.stderr and "003-vgg16-adam" in answer.stderr
+
+
+ITEMS = {
+    "000": {"head-then-finetune", "finetune", "frozen", "bottleneck"},
+    "001": {"pretrain", "finetune", "scratch", "frozen"},
+    "002": {"scratch", "bottleneck", "last-block"},
+    "003": {"frozen", "last-block", "classifier"},
+    "004": {"finetune", "frozen"},
+}
+"""What each document describes."""
+
+
+@pytest.mark.parametrize("document", ITEMS)
+def test_list_names_what_each_document_describes(document):
+    recipes = json.loads(command("list", "--json").stdout)
+    found = {recipe["protocol"] for recipe in recipes if recipe["seed_document"] == document}
+    assert found >= ITEMS[document]
+
+
+def start_of(tmp_path) -> Path:
+    """Random weights of a ResNet-18."""
+    path = tmp_path / "start.safetensors"
+    spec = recipe_of("matched-resnet18-frozen").model(classes=2, image_size=32)
+    weights.write(path, initial.draw(spec, seed=0), weights.Origin(architecture="resnet18"))
+    return path
+
+
+REFERENCE = backends.resolve(REFERENCE_BACKEND)
+REPORT_ONLY = "the report's libraries are in the report's environment only"
+needs_reference = pytest.mark.skipif(
+    runner.interpreter_of(REFERENCE) is None, reason=f"no environment has {REFERENCE.title}"
+)
+
+
+@needs_reference
+class TestStudies:
+    def test_advise_answers_a_person_and_a_machine(self, data_folder, tmp_path):
+        words = ("advise", "--data", str(data_folder), "--arch", "resnet18", "--image-size", "32")
+        start = ("--weights", str(start_of(tmp_path)))
+        answer = command(*words, *start)
+        assert answer.returncode == 0, answer.stderr
+        assert "advice    try " in answer.stdout and "next   pytest benchmarks" in answer.stdout
+        evidence = json.loads(command(*words, *start, "--json").stdout)["evidence"]
+        assert evidence["images"] == 20 and evidence["classes"] == ["blue", "red"]
+
+    def test_range_test_leaves_figures_and_a_plot(self, data_folder, tmp_path):
+        pytest.importorskip(
+            "matplotlib", reason="the report's libraries are in the report's environment only"
+        )
+        folder = tmp_path / "run"
+        answer = command(
+            "range-test", "--recipe", "matched-resnet18-frozen", "--data", str(data_folder),
+            "--weights", str(start_of(tmp_path)), "--image-size", "32", "--steps", "12", "--run", str(folder),
+        )  # fmt: skip
+        assert answer.returncode == 0, answer.stderr
+        name = "pytorch-matched-resnet18-frozen-32px-s0"
+        result = json.loads((folder / "range-tests" / f"{name}.json").read_text())
+        assert 5 <= len(result["rates"]) <= 12
+        assert (folder / "plots" / f"range-test-{name}.svg").read_bytes().startswith(b"<?xml")
+        assert not (folder / "records").exists()
+
+    @pytest.mark.parametrize(
+        ("words", "complaint"),
+        [
+            (("--recipe", "003-*"), "one recipe at a time"),
+            (("--recipe", "matched-resnet18-bottleneck"), "for what trains on images"),
+            (("--recipe", "003-vgg16", "--lowest", "2", "--highest", "1"), "a range from 2 to 1"),
+        ],
+    )
+    def test_what_cannot_be_tested_is_said(self, words, complaint, data_folder, tmp_path):
+        pytest.importorskip(
+            "matplotlib", reason="the report's libraries are in the report's environment only"
+        )
+        start = ("--weights", str(start_of(tmp_path)), "--run", str(tmp_path / "run"))
+        answer = command("range-test", *words, "--data", str(data_folder), *start)
+        assert answer.returncode == 2
+        assert complaint in answer.stderr
+
+
 def test_every_command_has_help():
     for words in (
         [],
@@ -45,6 +133,9 @@ def test_every_command_has_help():
         ["data"],
         ["data", "show"],
         ["data", "check"],
+        ["advise"],
+        ["range-test"],
+        ["weights", "convert"],
         ["pretrain"],
         ["report"],
         ["doctor"],

@@ -10,7 +10,7 @@ from backends import architectures
 from backends.architectures import ARCHITECTURES
 from backends.base import UsageError
 from backends.optimizers import SGD, InverseTime, OneCycle, RMSprop, StepDecay
-from benchmarks.harness import parity
+from benchmarks.harness import scenarios
 from benchmarks.harness.recipe import (
     PROFILES,
     RECIPES,
@@ -349,12 +349,12 @@ def test_the_gate_covers_everything_that_matched_recipes_train():
     for recipe in all_recipes():
         if recipe.track != "matched":
             continue
-        assert parity.network_of(recipe.model(classes=2, image_size=64)) in parity.NETWORKS, recipe.id
-        modes, rules = parity.coverage_of(recipe)
+        assert scenarios.network_of(recipe.model(classes=2, image_size=64)) in scenarios.NETWORKS, recipe.id
+        modes, rules = scenarios.coverage_of(recipe)
         assert modes, recipe.id
         for phase in recipe.phases:
-            rule = parity.rule_of(phase.optimizer)
-            assert rule is None or rule in parity.RULES, recipe.id
+            rule = scenarios.rule_of(phase.optimizer)
+            assert rule is None or rule in scenarios.RULES, recipe.id
             assert rule is None or rule in rules or recipe.classifier is not None, recipe.id
 
 
