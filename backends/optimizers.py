@@ -94,7 +94,7 @@ def _one_cycle_factor(schedule: OneCycle, step: int) -> float:
     peak, last = schedule.warmup * schedule.steps - 1, schedule.steps - 1  # torch counts them like this
     if step <= peak:
         return _along_cosine(schedule.start, 1.0, step / peak if peak else 1.0)
-    return _along_cosine(1.0, schedule.end, min(1.0, (step - peak) / (last - peak)))
+    return _along_cosine(1.0, schedule.end, min(1.0, (step - peak) / max(last - peak, 1e-9)))
 
 
 def _along_cosine(begin: float, end: float, share: float) -> float:

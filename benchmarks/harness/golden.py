@@ -25,7 +25,7 @@ def main() -> None:
         if _asked(network.name):
             observed: dict[str, reference.Observation] = {
                 mode: parity.observe(framework(session), network, mode, steps=scenarios.STEPS)
-                for mode in scenarios.MODES
+                for mode in network.modes
             }
             _write(network.name, observed)
     if _asked(scenarios.UPDATES):

@@ -32,11 +32,13 @@ from backends.optimizers import (
 from benchmarks.harness.initial import Tensors, generator
 from benchmarks.harness.recipe import Recipe
 
-Mode = Literal["all", "frozen", "features"]
+Mode = Literal["all", "stored", "frozen", "features"]
 MODES: tuple[Mode, ...] = get_args(Mode)
-"""Everything trains; the head trains on a network that stays as it is; the head trains alone, on features."""
+"""Everything trains; the same on batch norm's stored statistics; the head trains on a network that stays as
+it is; the head trains alone, on features."""
 TRAINABLE: Mapping[Mode, Trainable] = {
     "all": Trainable(first="all", batch_norm="batch"),
+    "stored": Trainable(first="all", batch_norm="stored"),
     "frozen": Trainable(first="head", batch_norm="stored"),
     "features": Trainable(first="head", batch_norm="stored"),
 }
@@ -87,6 +89,11 @@ class Network(msgspec.Struct, frozen=True):
     def has_batch_norm(self) -> bool:
         """Whether batch norm keeps activations in bounds."""
         return architectures.architecture_of(self.architecture).batch_norm_epsilon is not None
+
+    @property
+    def modes(self) -> tuple[Mode, ...]:
+        """Those that are not the same as another."""
+        return tuple(mode for mode in MODES if mode != "stored" or self.has_batch_norm)
 
     @property
     def optimizer(self) -> Optimizer:
@@ -175,23 +182,26 @@ def rule_of(optimizer: Optimizer) -> Rule | None:
     return None if covered else rule
 
 
-def mode_of(trainable: Trainable) -> Mode:
-    """The comparison that covers what a recipe trains: what is frozen, or trains from a block up, is made of
-    both."""
-    return "frozen" if trainable == TRAINABLE["frozen"] else "all"
+def mode_of(trainable: Trainable, network: Network) -> Mode:
+    """The comparison that covers what a recipe trains: what trains from a block up is made of what is frozen
+    and of what trains."""
+    if trainable == TRAINABLE["frozen"]:
+        return "frozen"
+    return "stored" if trainable.batch_norm == "stored" and network.has_batch_norm else "all"
 
 
 def coverage_of(recipe: Recipe) -> tuple[tuple[Mode, ...], tuple[Rule, ...]]:
     """The comparisons that cover all a recipe does. A head that is trained on stored features takes two: that
     the network's features are right, and that the head learns from them."""
     modes: list[Mode] = []
+    network = Network(recipe.architecture)
     for phase in recipe.phases:
         if recipe.classifier is not None:
             modes.append("frozen")
         elif phase.on == "features":
             modes += ["frozen", "features"]
         else:
-            modes.append(mode_of(phase.trainable))
+            modes.append(mode_of(phase.trainable, network))
     found = (rule_of(phase.optimizer) for phase in recipe.phases if recipe.classifier is None)
     rules = {rule for rule in found if rule is not None}
     return tuple(mode for mode in MODES if mode in modes), tuple(rule for rule in RULES if rule in rules)

@@ -13,6 +13,7 @@ from backends import architectures
 from backends.base import Session, Trainable
 from backends.optimizers import Constant, OneCycle
 from benchmarks.harness import parity, reference, scenarios
+from benchmarks.harness.recipe import recipe_of
 from tests.backends import sabotage
 
 INSTALLED = [card for card in backends.known().values() if backends.installed(card)]
@@ -52,7 +53,7 @@ class TestGate:
         [
             (network, mode)
             for network in scenarios.NETWORKS
-            for mode in scenarios.MODES
+            for mode in network.modes
             if not (network.dropout and mode == "all")  # masks are in the head: frozen has all of them
         ],
         ids=named,
@@ -114,7 +115,7 @@ class TestGolden:
         stepped = golden.of_kind("all", "step")
         assert set(stepped) == set(shapes) | {f"velocity of {name}" for name in parameters}
         assert set(golden.of_kind("all", "block")) == set(architectures.blocks_of(network.spec))
-        for mode in scenarios.MODES:
+        for mode in network.modes:
             losses = golden.of_kind(mode, "loss")["losses"][-scenarios.STEPS :]
             assert (losses > 0.1).all() and (losses < 1000).all()  # neither learnt already nor lost
 
@@ -165,7 +166,7 @@ class TestSummary:
         tensors, metadata = reference.summarize(
             {
                 mode: reference.Observation(tensors={"logit": {"logits": np.ones(3)}}, settings=SETTINGS)
-                for mode in scenarios.MODES
+                for mode in ("all",)
             }
         )
         assert "settings" in metadata
@@ -210,9 +211,27 @@ SETTINGS = {
 
 
 def test_a_recipe_s_gate_is_that_of_what_it_trains():
-    assert scenarios.mode_of(Trainable(first="head", batch_norm="stored")) == "frozen"
-    assert scenarios.mode_of(Trainable()) == "all"
-    assert scenarios.mode_of(Trainable(first="layer4")) == "all"
+    with_batch_norm, without = scenarios.Network("resnet18"), scenarios.Network("vgg16")
+    for network in (with_batch_norm, without):
+        assert scenarios.mode_of(Trainable(first="head", batch_norm="stored"), network) == "frozen"
+        assert scenarios.mode_of(Trainable(), network) == "all"
+        assert scenarios.mode_of(Trainable(first="layer4"), network) == "all"
+    stored = Trainable(batch_norm="stored")
+    assert scenarios.mode_of(stored, with_batch_norm) == "stored"
+    assert scenarios.mode_of(stored, without) == "all"
+    assert "stored" in with_batch_norm.modes and "stored" not in without.modes
+
+
+def test_a_recipe_is_covered_by_what_its_phases_do():
+    def coverage(recipe: str) -> str:
+        return scenarios.coverage_name(*scenarios.coverage_of(recipe_of(recipe)))
+
+    assert coverage("matched-resnet18-finetune") == "all"
+    assert coverage("matched-resnet18-head-then-finetune") == "stored+frozen"
+    assert coverage("002-bottleneck") == "frozen+features+rmsprop+constant"
+    assert coverage("002-bottleneck-then-last-block") == "all+frozen+features+rmsprop+constant"
+    assert coverage("003-vgg16-one-cycle") == "frozen+sgd+one-cycle"
+    assert coverage("003-svm") == "frozen"
 
 
 def test_inputs_are_the_same_everywhere():
