@@ -143,7 +143,7 @@ def observe(backend: Backend, network: Network, mode: Mode, *, steps: int) -> Ob
         spec = msgspec.structs.replace(spec, entry="features")
         weights = {name: weights[name] for name in architectures.shapes(spec)}
         inputs = test_features(spec)
-    return _observed(backend, spec, weights, inputs, TRAINABLE[mode], network.optimizer, steps)
+    return _observed(backend, spec, weights, inputs, TRAINABLE[mode], network.optimizer(mode), steps)
 
 
 def observe_update(backend: Backend, rule: Rule) -> Observation:

@@ -87,7 +87,7 @@ class Network(msgspec.Struct, frozen=True):
 
     @property
     def has_batch_norm(self) -> bool:
-        """Whether batch norm keeps activations in bounds."""
+        """Whether batch norm on a batch's statistics keeps activations in bounds."""
         return architectures.architecture_of(self.architecture).batch_norm_epsilon is not None
 
     @property
@@ -95,11 +95,11 @@ class Network(msgspec.Struct, frozen=True):
         """Those that are not the same as another."""
         return tuple(mode for mode in MODES if mode != "stored" or self.has_batch_norm)
 
-    @property
-    def optimizer(self) -> Optimizer:
+    def optimizer(self, mode: Mode) -> Optimizer:
         """Of the training steps."""
+        bounded = self.has_batch_norm and mode != "stored"
         return SGD(
-            learning_rate=2**-7 if self.has_batch_norm else 2**-12,  # more, and the loss leaves all bounds
+            learning_rate=2**-7 if bounded else 2**-12,  # more, and the loss leaves all bounds
             head_multiplier=8,
             momentum=0.875,
             weight_decay=2**-10,

@@ -110,7 +110,7 @@ def biased_variance(
 def decayed_beside(
     _backend: Backend, before: dict[str, np.ndarray], after: dict[str, np.ndarray], step: int
 ) -> None:
-    optimizer = NETWORK.optimizer
+    optimizer = NETWORK.optimizer("all")
     rate = optimizer.learning_rate * schedule_factor(optimizer.schedule, step)
     for name in after:
         if is_parameter(name):

@@ -111,7 +111,10 @@ class TestGolden:
         shapes = architectures.shapes(network.spec)
         parameters = {name for name in shapes if architectures.is_parameter(name)}
         assert set(golden.of_kind("all", "gradient")) == parameters
-        assert set(golden.of_kind("frozen", "gradient")) == {"head.weight", "head.bias"}
+        head = {name for name in parameters if architectures.is_head(name)}
+        assert (
+            set(golden.of_kind("frozen", "gradient")) == set(golden.of_kind("features", "gradient")) == head
+        )
         stepped = golden.of_kind("all", "step")
         assert set(stepped) == set(shapes) | {f"velocity of {name}" for name in parameters}
         assert set(golden.of_kind("all", "block")) == set(architectures.blocks_of(network.spec))
