@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -52,3 +53,15 @@ def write_whole(target: Path, data: bytes) -> None:
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """One process at a time within the block; others wait. The system frees it when a process dies."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as stream:
+        with contextlib.suppress(ImportError):  # there is no such lock on Windows
+            import fcntl
+
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield

@@ -21,7 +21,7 @@ import backends
 from backends.architectures import is_head
 from backends.base import Backend, Batch, DataError, ModelSpec, NumericalError, Pipeline, Transform, one_line
 from benchmarks.harness.augment import dropout_mask, order
-from benchmarks.harness.cache import cache_folder, write_whole
+from benchmarks.harness.cache import cache_folder, held, write_whole
 from benchmarks.harness.decoded import Split
 from benchmarks.harness.initial import sha256_of
 from benchmarks.harness.record import Extraction
@@ -96,11 +96,11 @@ def open_store(
     folder = cache_folder() / "features" / key
     begin = time.perf_counter()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        found = _done(folder, count)
-        if found < count:
-            _extract(backend, folder, found, count, pipeline_from(found), block, on_progress)
-        values = _mapped(folder, "r")
+        with held(folder):
+            found = _done(folder, count)
+            if found < count:
+                _extract(backend, folder, found, count, pipeline_from(found), block, on_progress)
+            values = _mapped(folder, "r")
     except OSError as error:
         raise DataError(
             f"feature store {folder}: {one_line(error)}; make room or remove it,"

@@ -20,7 +20,8 @@ from benchmarks.harness.recipe import (
     recipes_of,
 )
 
-PROTOCOLS = tuple(protocol for protocol in get_args(Protocol) if protocol != "pretrain")
+PROTOCOLS = tuple(protocol for protocol in get_args(Protocol) if protocol not in ("pretrain", "classifier"))
+"""What `--protocol` takes; classifiers differ in their layer too, and are chosen by `--recipe`."""
 DEFAULT_PROTOCOLS = ("finetune", "frozen", "scratch")
 TRACKS = get_args(Track)
 VARIANTS = get_args(Variant)

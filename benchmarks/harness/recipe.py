@@ -339,6 +339,8 @@ def _problems(recipe: Recipe) -> Iterator[str]:
         ):
             if unusual:
                 yield f"`{field}` belongs into matched recipes: native pipelines are the frameworks' own"
+    if not recipe.pretrained and (recipe.head_row or recipe.reuse_below):
+        yield "`head_row` and `reuse_below` need pretrained weights"
     if recipe.head_row is not None and recipe.head != "linear":
         yield "`head_row` needs a linear head"
     if (recipe.classifier is None) != (recipe.protocol != "classifier"):

@@ -3,6 +3,9 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import subprocess
+import sys
+import time
 from collections import Counter
 from typing import Any
 
@@ -15,7 +18,8 @@ from hypothesis import strategies as st
 import backends
 from backends.base import BackendInfo, DataError, ModelSpec, NumericalError, Session, Transform
 from benchmarks.harness import augment, features, initial
-from benchmarks.harness.cache import cache_folder
+from benchmarks.harness.cache import cache_folder, held
+from benchmarks.harness.environment import PROJECT
 from benchmarks.harness.features import FeatureBatches, key_for, open_store
 
 SPEC = ModelSpec(architecture="resnet18", classes=3, image_size=32, initializer="he")
@@ -494,3 +498,20 @@ class TestFeatureBatches:
 def masks_by_row(made: FeatureBatches):
     for values, _, masks in made:
         yield from zip(values[:, 0].astype(int).tolist(), masks, strict=True)
+
+
+def test_a_second_process_waits_for_the_first(tmp_path):
+    """And finds what the first has made, instead of writing over it."""
+    code = (
+        "import pathlib, sys\n"
+        "from benchmarks.harness.cache import held\n"
+        "with held(pathlib.Path(sys.argv[1])): print(pathlib.Path(sys.argv[1], 'made').exists())\n"
+    )
+    with held(tmp_path):
+        other = subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path)], cwd=PROJECT, stdout=subprocess.PIPE, text=True
+        )
+        time.sleep(1.5)
+        assert other.poll() is None
+        (tmp_path / "made").touch()
+    assert other.communicate(timeout=30)[0].strip() == "True"
