@@ -9,6 +9,8 @@ from typing import Annotated
 
 import msgspec
 import typer
+from rich.table import Table
+from rich.text import Text
 
 from backends.architectures import ARCHITECTURES
 from backends.base import UsageError
@@ -114,10 +116,12 @@ def advise(
         answer = {"advice": found, "evidence": evidence}
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(answer)).decode() + "\n")
         return
-    out.print(advice.explained(evidence, found), highlight=False, markup=False, soft_wrap=True)
-    command = f"pytest benchmarks --track matched --arch {arch} --protocol {found.protocol} --data {data_}"
+    command = f"--track matched --arch {arch} --protocol {found.protocol}"
     if found.protocol == "classifier":
-        command = f"pytest benchmarks --recipe '003-logistic*,003-svm*' --arch {arch} --data {data_}"
-    if weights_ is not None:
-        command += f" --weights {weights_}"
-    out.print(f"\nnext   {command} --profile {profile} --run advised", highlight=False, soft_wrap=True)
+        command = f"--arch {arch} --recipe '003-logistic*,003-svm*'"
+    start = "" if weights_ is None else f" --weights {weights_}"
+    following = f"pytest benchmarks {command} --data {data_}{start} --profile {profile} --run advised"
+    shown = Table.grid(padding=(0, 2))
+    for heading, text in (*advice.explained(evidence, found), ("next", following)):
+        shown.add_row(Text(heading, style="bold"), Text(text))
+    out.print(shown)

@@ -111,31 +111,29 @@ def advise(evidence: Evidence) -> Advice:
     )
 
 
-def explained(evidence: Evidence, advice: Advice) -> str:
-    """The evidence and what follows from it, for a person."""
+def explained(evidence: Evidence, advice: Advice) -> list[tuple[str, str]]:
+    """The evidence and what follows from it, for a person: headings, and what stands under each."""
     size = "few" if evidence.small else "many"
     alike = "like" if evidence.similar else "unlike"
     lines = [
-        f"images    {evidence.images} for training, {len(evidence.classes)} classes, the smallest has"
-        f" {evidence.smallest_class}: {size} (the line is drawn at {SMALL})",
-        "probes    a linear classifier, cross-validated on the training images, is right for",
+        (
+            "images",
+            f"{evidence.images} for training, {len(evidence.classes)} classes, the smallest has"
+            f" {evidence.smallest_class}: {size} (the line is drawn at {SMALL})",
+        ),
+        ("probes", "a linear classifier, cross-validated on the training images, is right for"),
         *(
-            f"          {probe.accuracy:6.1%}  of them on {probe.what}"
+            ("", f"{probe.accuracy:.1%} of them on {probe.what}")
             for probe in (evidence.last, evidence.middle, evidence.random)
         ),
-        f"distance  pretraining removes {evidence.errors_removed:.0%} of the errors on random features:"
-        f" {alike} the source (the line is drawn at {HALF:.0%})",
+        (
+            "distance",
+            f"pretraining removes {evidence.errors_removed:.0%} of the errors on random features: {alike} the"
+            f" source (the line is drawn at {HALF:.0%})",
+        ),
     ]
     if evidence.shift is not None:
-        lines.append(
-            f"          within the network the channels' means lie {evidence.shift:.2f} standard deviations"
-            " from the source's"
-        )
-    return "\n".join(
-        (
-            *lines,
-            "",
-            f"advice    try {advice.protocol} first, then {advice.then} (case {advice.case} of 4):",
-            f"          {advice.why}",
-        )
-    )
+        shift = f"{evidence.shift:.2f} standard deviations from the source's"
+        lines.append(("", f"within the network the channels' means lie {shift}"))
+    case = f"try {advice.protocol} first, then {advice.then} (case {advice.case} of 4): {advice.why}"
+    return [*lines, ("advice", case)]

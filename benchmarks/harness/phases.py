@@ -54,6 +54,7 @@ def settings_of(cell: Cell, parts: Parts) -> Training:
     return Training(
         epochs=phases[-1].epochs,
         batch_size=batch_size,
+        recipe_batch_size=cell.recipe.batch_size,
         image_size=cell.profile.image_size,
         optimizer=phases[-1].optimizer,
         phases=phases,

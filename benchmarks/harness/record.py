@@ -200,6 +200,8 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     epochs: int
     """Of the last phase."""
     batch_size: int
+    recipe_batch_size: int | None = None
+    """What the recipe asks for; the profile may change it."""
     image_size: int
     optimizer: Optimizer
     """Of the last phase."""
