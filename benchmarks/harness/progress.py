@@ -12,6 +12,10 @@ from benchmarks.harness.messages import CellDone, EpochEnd, Event, GateDone, Pre
 from benchmarks.harness.record import Epoch, Gate, Record
 
 
+QUIET_SECONDS = 0.5
+"""Between two lines about epochs, where there is no live one."""
+
+
 class JobProgress:
     """Shows one job: `title  epoch 3/5  loss 0.412  test 0.861  88 images/s  0:12 left`."""
 
@@ -21,6 +25,7 @@ class JobProgress:
         self._row: Epoch | None = None
         self._epoch_started = time.monotonic()
         self._epoch = 0
+        self._printed = 0.0
         self._live: Progress | None = None
         self._task = TaskID(0)
         if console.is_terminal:
@@ -53,7 +58,7 @@ class JobProgress:
         elif isinstance(event, EpochEnd):
             self._row = event.row
             if not self._live:
-                self._print(f"epoch {event.row.epoch}/{event.epochs}  {curve_text(event.row)}")
+                self._epoch_line(event)
         elif isinstance(event, Stage):
             if self._live:
                 self._live.update(self._task, description=event.text)
@@ -72,6 +77,14 @@ class JobProgress:
             self._live.update(self._task, description=what, completed=done / max(total, 1))
         elif done == total and total > 1:
             self._print(f"{what}: {total} done")
+
+    def _epoch_line(self, event: EpochEnd) -> None:
+        """The first and the last epoch, and what a reader can follow of those between: stored features are
+        trained on in milliseconds."""
+        now = time.monotonic()
+        if event.row.epoch in (1, event.epochs) or now - self._printed > QUIET_SECONDS:
+            self._printed = now
+            self._print(f"epoch {event.row.epoch}/{event.epochs}  {curve_text(event.row)}")
 
     def _step(self, event: Step) -> None:
         if not self._live:
