@@ -113,15 +113,15 @@ def advise(
         evidence = runner.advise(job, log=Path(logs) / "advise.log", on_event=shown.on_event)
     found = advice.advise(evidence)
     if as_json:
-        answer = {"advice": found, "evidence": evidence}
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(answer)).decode() + "\n")
+        encoded = msgspec.json.encode({"advice": found, "evidence": evidence})
+        sys.stdout.write(msgspec.json.format(encoded).decode() + "\n")
         return
     command = f"--track matched --arch {arch} --protocol {found.protocol}"
     if found.protocol == "classifier":
         command = f"--arch {arch} --recipe '003-logistic*,003-svm*'"
     start = "" if weights_ is None else f" --weights {weights_}"
     following = f"pytest benchmarks {command} --data {data_}{start} --profile {profile} --run advised"
-    shown = Table.grid(padding=(0, 2))
+    answer = Table.grid(padding=(0, 2))
     for heading, text in (*advice.explained(evidence, found), ("next", following)):
-        shown.add_row(Text(heading, style="bold"), Text(text))
-    out.print(shown)
+        answer.add_row(Text(heading, style="bold"), Text(text))
+    out.print(answer)

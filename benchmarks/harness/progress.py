@@ -11,7 +11,6 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from benchmarks.harness.messages import CellDone, EpochEnd, Event, GateDone, PretrainDone, Stage, Step
 from benchmarks.harness.record import Epoch, Gate, Record
 
-
 QUIET_SECONDS = 0.5
 """Between two lines about epochs, where there is no live one."""
 
