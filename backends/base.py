@@ -96,8 +96,9 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
     device: str = "cpu"
     track: Track = "native"
-    """`matched`: batch norm and the optimiser follow the contract's one definition, dropout is left out, and
-    the running variance is updated with the batch's unbiased one. `native`: the framework's own idioms."""
+    """`matched`: batch norm and the optimiser follow the contract's one definition, dropout is that of the
+    masks that come with a batch, and the running variance is updated with the batch's unbiased one. `native`:
+    the framework's own idioms."""
     precision: Precision | Literal["float64"] = "float32"
     """Of parameters and arithmetic. float64 is for proving equality, in the matched track on the CPU."""
     variant: Variant = "default"

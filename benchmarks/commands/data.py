@@ -19,9 +19,7 @@ DataArgument = Annotated[str, typer.Argument(help=DATA_HELP)]
 
 @app.command("show")
 def data_show(
-    spec: Annotated[
-        str, typer.Argument(help="sketch, sketch-five, hotdog, or the path of a folder or zip.")
-    ] = "sketch",
+    spec: DataArgument = "sketch",
     output: Annotated[Path, typer.Option("--output", "-o", help="The picture to write.")] = Path("data.png"),
     profile: ProfileOption = "smoke",
 ) -> None:
@@ -37,9 +35,7 @@ def data_show(
 
 @app.command("check")
 def data_check(
-    spec: Annotated[
-        str, typer.Argument(help="sketch, sketch-five, hotdog, or the path of a folder or zip.")
-    ] = "sketch",
+    spec: DataArgument = "sketch",
     profile: ProfileOption = "full",
 ) -> None:
     """Decode every image, and print the counts, the order of the classes and the hash."""

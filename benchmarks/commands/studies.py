@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import tempfile
 from pathlib import Path
@@ -12,7 +13,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from backends.architectures import ARCHITECTURES
+from backends.architectures import ARCHITECTURES, architecture_of
 from backends.base import UsageError
 from benchmarks.commands.shared import (
     DATA_HELP,
@@ -98,6 +99,7 @@ def advise(
 
     Examples: `python -m benchmarks advise --data hotdog.zip`, `python -m benchmarks advise --data sketch`
     """
+    architecture_of(arch)  # raises for one that does not exist
     session, cell = one_cell(
         f"matched-{arch}-frozen", backend, data_, weights_, profile, image_size=image_size, run="local"
     )
@@ -116,11 +118,10 @@ def advise(
         encoded = msgspec.json.encode({"advice": found, "evidence": evidence})
         sys.stdout.write(msgspec.json.format(encoded).decode() + "\n")
         return
-    command = f"--track matched --arch {arch} --protocol {found.protocol}"
-    if found.protocol == "classifier":
-        command = f"--arch {arch} --recipe '003-logistic*,003-svm*'"
-    start = "" if weights_ is None else f" --weights {weights_}"
-    following = f"pytest benchmarks {command} --data {data_}{start} --profile {profile} --run advised"
+    given = {"--data": data_, "--weights": weights_, "--profile": profile, "--image-size": image_size}
+    words = [f"{flag} {shlex.quote(str(value))}" for flag, value in given.items() if value is not None]
+    run = f"--run advised-{Path(data_).stem}"
+    following = " ".join(("pytest benchmarks", advice.selection(found, arch), *words, run))
     answer = Table.grid(padding=(0, 2))
     for heading, text in (*advice.explained(evidence, found), ("next", following)):
         answer.add_row(Text(heading, style="bold"), Text(text))

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import msgspec
 
+from benchmarks.harness.recipe import all_recipes
+
 SMALL = 5000
-"""Training images. A convention: `003` calls its 2,000 small, and ImageNet's 1.2 million fill these networks
-from nothing."""
+"""Training images. A convention: `003` draws no line; its own 2,000 are few to it, and the 1.2 million of
+ImageNet fill these networks from nothing."""
 HALF = 0.5
 """Data are like the source where pretraining takes away at least this share of the errors that a classifier
 makes on random features."""
@@ -109,6 +111,20 @@ def advise(evidence: Evidence) -> Advice:
         why="many images that are unlike the source: enough to train from scratch, and pretrained weights are"
         " still the better start as a rule; compare the two",
     )
+
+
+def selection(advice: Advice, architecture: str) -> str:
+    """The options that choose what is advised; classifiers by their recipes, where the architecture has
+    some."""
+    classifiers = [
+        recipe.id
+        for recipe in all_recipes()
+        if recipe.protocol == "classifier" and recipe.architecture == architecture
+    ]
+    if advice.protocol == "classifier" and classifiers:
+        return f"--recipe {','.join(classifiers)}"
+    protocol = "bottleneck" if advice.protocol == "classifier" else advice.protocol
+    return f"--track matched --arch {architecture} --protocol {protocol}"
 
 
 def explained(evidence: Evidence, advice: Advice) -> list[tuple[str, str]]:

@@ -13,7 +13,8 @@ from benchmarks.harness.phases import Trainer
 from benchmarks.harness.recipe import Classifier
 
 MAX_ITERATIONS = 5000
-"""Both converge in a few hundred on standardised features; scikit-learn warns if not."""
+"""Of logistic regression, which converges in a few hundred on standardised features; scikit-learn warns if
+not."""
 
 
 class Fitted(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,14 +41,14 @@ def fit(trainer: Trainer, recipe: Classifier) -> Fitted:
     train = trainer.stored(parts.train, recipe.block).values[list(parts.train.places)]
     test = trainer.stored(parts.test, recipe.block).values
     begin = time.perf_counter()
-    model = pipeline(recipe, seed=trainer.cell.seed)
+    model = unfitted(recipe, seed=trainer.cell.seed)
     model.fit(train, np.array(parts.train.labels))
     seconds = time.perf_counter() - begin
     right = model.predict(test) == np.array(parts.test.labels)
     return Fitted(correct=tuple(right.astype(int).tolist()), seconds=seconds)
 
 
-def pipeline(recipe: Classifier, *, seed: int):  # type: ignore[no-untyped-def]
+def unfitted(recipe: Classifier, *, seed: int):  # type: ignore[no-untyped-def]
     """Standardisation and the classifier, unfitted: a `sklearn.pipeline.Pipeline`."""
     from sklearn.linear_model import LogisticRegression  # slow to import, and few cells need it
     from sklearn.pipeline import make_pipeline

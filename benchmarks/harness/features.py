@@ -11,6 +11,7 @@ import os
 import time
 import tokenize
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,6 +42,8 @@ class Progress(msgspec.Struct, frozen=True):
     """How far an extraction is."""
 
     done: int
+    seconds: float = 0.0
+    """What it has taken so far."""
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,67 +97,84 @@ def open_store(
     """
     key = key_for(backend, spec, transform, f"{data_sha256}-{split}", block)
     folder = cache_folder() / "features" / key
-    begin = time.perf_counter()
-    try:
-        with held(folder):
-            found = _done(folder, count)
-            if found < count:
-                _extract(backend, folder, found, count, pipeline_from(found), block, on_progress)
+    with _on_disk(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with held(folder):
+        found = _progress(folder, count)
+        if found.done < count:
+            _extract(backend, folder, found, count, pipeline_from(found.done), block, on_progress)
+        with _on_disk(folder):
             values = _mapped(folder, "r")
-    except OSError as error:
-        raise DataError(
-            f"feature store {folder}: {one_line(error)}; make room or remove it,"
-            " or let BENCHMARKS_CACHE name another folder"
-        ) from error
+            seconds = _progress(folder, count).seconds
     extraction = Extraction(
         split=split,
         key=key,
         images=count,
         width=values.shape[1],
         bytes=values.nbytes,
-        extracted=count - found,
-        seconds=time.perf_counter() - begin,
+        extracted=count - found.done,
+        seconds=seconds,
     )
     return Stored(values=values, extraction=extraction)
 
 
-def _done(folder: Path, count: int) -> int:
-    """Images that are in the store already; none if it is damaged or of another size."""
+@contextmanager
+def _on_disk(folder: Path) -> Iterator[None]:
+    """What the disk refuses, in one line."""
     try:
-        done = msgspec.json.decode((folder / PROGRESS).read_bytes(), type=Progress).done
-        values = _mapped(folder, "r")
-    except (FileNotFoundError, msgspec.DecodeError, *NO_ARRAY):
-        return 0
-    fits = values.ndim == 2 and len(values) == count and values.dtype == np.float32
-    fits = fits and values.offset + values.nbytes == (folder / VALUES).stat().st_size
-    return done if fits and 0 <= done <= count else 0
+        yield
+    except OSError as error:
+        raise DataError(
+            f"feature store {folder}: {one_line(error)}; make room or remove it,"
+            " or let BENCHMARKS_CACHE name another folder"
+        ) from error
+
+
+def _progress(folder: Path, count: int) -> Progress:
+    """How much is in the store already; nothing if it is damaged or of another size."""
+    with _on_disk(folder):
+        try:
+            found = msgspec.json.decode((folder / PROGRESS).read_bytes(), type=Progress)
+            values = _mapped(folder, "r")
+        except (FileNotFoundError, msgspec.DecodeError, *NO_ARRAY):
+            return Progress(0)
+        fits = values.ndim == 2 and len(values) == count and values.dtype == np.float32
+        fits = fits and values.offset + values.nbytes == (folder / VALUES).stat().st_size
+    return found if fits and 0 <= found.done <= count else Progress(0)
 
 
 def _extract(
     backend: Backend,
     folder: Path,
-    done: int,
+    found: Progress,
     count: int,
     pipeline: Pipeline,
     block: str | None,
     on_progress: OnProgress,
 ) -> None:
     values: np.ndarray | None = None
-    noted = time.monotonic()
+    done, begin, noted = found.done, time.monotonic(), time.monotonic()
+
+    def note() -> None:
+        assert values is not None
+        with _on_disk(folder):
+            _note(folder, values, Progress(done, found.seconds + time.monotonic() - begin))
+
     for rows in _computed(backend, pipeline, block):
         if not np.isfinite(rows).all():
             raise NumericalError("a feature is not finite; the weights do not fit these images")
         if values is None:
-            values = _opened(folder, count, rows.shape[1], resume=done > 0)
+            with _on_disk(folder):
+                values = _opened(folder, count, rows.shape[1], resume=done > 0)
         values[done : done + len(rows)] = rows
         done += len(rows)
         on_progress(done, count)
         if time.monotonic() - noted > SECONDS_BETWEEN_NOTES:
-            _note(folder, values, done)
+            note()
             noted = time.monotonic()
     if done != count or values is None:
         raise NumericalError(f"{done} of {count} images gave features: the pipeline drops some")
-    _note(folder, values, done)
+    note()
 
 
 def _computed(backend: Backend, pipeline: Pipeline, block: str | None) -> Iterator[np.ndarray]:
@@ -185,9 +205,9 @@ def _opened(folder: Path, count: int, width: int, *, resume: bool) -> np.ndarray
     return values
 
 
-def _note(folder: Path, values: np.ndarray, done: int) -> None:
+def _note(folder: Path, values: np.ndarray, progress: Progress) -> None:
     values.flush()  # type: ignore[attr-defined]
-    write_whole(folder / PROGRESS, msgspec.json.encode(Progress(done)))
+    write_whole(folder / PROGRESS, msgspec.json.encode(progress))
 
 
 # --- Training from it -----------------------------------------------------------------------------

@@ -33,7 +33,6 @@ from benchmarks.harness.scenarios import (
     RULES_NETWORK,
     RULES_TENSORS,
     STEPS,
-    TRAINABLE,
     UPDATES,
     Inputs,
     Mode,
@@ -117,6 +116,7 @@ def gate(
     failures += [f"setting {difference}" for difference in differences]
     return Gate(
         passed=not failures,
+        network=network.name,
         mode=coverage_name(modes, rules),
         failures=tuple(failures),
         tolerances={kind: tolerance.error for kind, tolerance in TOLERANCES.items()},
@@ -143,7 +143,7 @@ def observe(backend: Backend, network: Network, mode: Mode, *, steps: int) -> Ob
         spec = msgspec.structs.replace(spec, entry="features")
         weights = {name: weights[name] for name in architectures.shapes(spec)}
         inputs = test_features(spec)
-    return _observed(backend, spec, weights, inputs, TRAINABLE[mode], network.optimizer(mode), steps)
+    return _observed(backend, spec, weights, inputs, network.trainable(mode), network.optimizer(mode), steps)
 
 
 def observe_update(backend: Backend, rule: Rule) -> Observation:
@@ -151,7 +151,7 @@ def observe_update(backend: Backend, rule: Rule) -> Observation:
     spec = msgspec.structs.replace(RULES_NETWORK.spec, image_size=RULES_IMAGE_SIZE)
     inputs = images_of(spec)
     found = _observed(
-        backend, spec, test_weights(RULES_NETWORK), inputs, TRAINABLE["all"], rule.update, STEPS
+        backend, spec, test_weights(RULES_NETWORK), inputs, RULES_NETWORK.trainable("all"), rule.update, STEPS
     )
     steps = {
         name: tensor

@@ -12,11 +12,11 @@ import numpy as np
 
 import backends
 from backends.architectures import blocks_of
-from backends.base import Trainable
+from backends.base import DataError, Trainable
 from backends.optimizers import SGD
 from benchmarks.harness import starting
 from benchmarks.harness.advise import Evidence, Probe
-from benchmarks.harness.classifier import pipeline
+from benchmarks.harness.classifier import unfitted
 from benchmarks.harness.messages import AdviseDone, AdviseJob, Emit, Stage, StartingWeights
 from benchmarks.harness.phases import Story, Trainer
 from benchmarks.harness.recipe import Classifier
@@ -70,11 +70,17 @@ def measure(job: AdviseJob, emit: Emit) -> AdviseDone:
 
 
 def probe(what: str, values: np.ndarray, labels: np.ndarray) -> Probe:
-    """Cross-validated accuracy of logistic regression on features (N, F)."""
+    """Cross-validated accuracy of logistic regression on features (N, F).
+
+    Raises:
+        DataError: a class has one image.
+    """
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
+    if np.bincount(labels).min() < 2:
+        raise DataError("a class has a single training image: nothing to validate a probe with; add images")
     folds = StratifiedKFold(min(FOLDS, int(np.bincount(labels).min())), shuffle=True, random_state=0)
-    model = pipeline(Classifier(kind="logistic", block="", regularization=REGULARIZATION), seed=0)
+    model = unfitted(Classifier(kind="logistic", block="", regularization=REGULARIZATION), seed=0)
     right = cross_val_predict(model, values, labels, cv=folds) == labels
     return Probe(what=what, correct=int(right.sum()), images=len(labels))
 

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 import backends
-from backends.base import Batch, Pipeline, UsageError
+from backends.base import Batch, NumericalError, Pipeline, UsageError
 from backends.optimizers import Exponential
 from benchmarks.harness import starting
 from benchmarks.harness.messages import Emit, RangeTestDone, RangeTestJob, Stage
@@ -36,12 +36,17 @@ def run(job: RangeTestJob, emit: Emit) -> RangeTestDone:
     """Test the rates for the last phase of a recipe.
 
     Raises:
-        UsageError: the recipe trains on stored features.
+        UsageError: the recipe trains on stored features, or in two phases.
+        NumericalError: the very first loss is not finite.
     """
     cell = job.cell
     phase = cell.recipe.phases[-1]
     if phase.on == "features" or cell.recipe.classifier is not None:
         raise UsageError(f"recipe {cell.recipe.id}: a range test is for what trains on images, step by step")
+    if cell.recipe.before is not None:
+        raise UsageError(
+            f"recipe {cell.recipe.id}: a range test is for a recipe of one phase; choose another"
+        )
     card = backends.resolve(cell.backend)
     emit(Stage(text=f"importing {card.title}"))
     session = starting.session_of(cell, threads=job.threads, input_workers=job.input_workers)
@@ -66,6 +71,8 @@ def run(job: RangeTestJob, emit: Emit) -> RangeTestDone:
         emit(Stage(text=f"rate {rates[-1]:.1e}  loss {loss:.3f}"))
         if diverged(losses):
             break
+    if not losses:
+        raise NumericalError("the loss of the first step is not finite: other weights or another recipe")
     curve = smoothed(losses, job.steps)
     return RangeTestDone(
         result=RangeTest(

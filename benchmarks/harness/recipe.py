@@ -379,10 +379,15 @@ def recipe_of(name: str) -> Recipe:
     Raises:
         UsageError: names those that are nearest.
     """
-    for recipe in all_recipes():
-        if recipe.id == name:
-            return recipe
-    raise _unknown(name)
+    if name not in recipes_by_id():
+        raise _unknown(name)
+    return recipes_by_id()[name]
+
+
+@cache
+def recipes_by_id() -> Mapping[str, Recipe]:
+    """Every recipe."""
+    return {recipe.id: recipe for recipe in all_recipes()}
 
 
 def _unknown(name: str) -> UsageError:

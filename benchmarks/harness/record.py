@@ -76,6 +76,8 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True):
     Errors are relative to a tensor's largest value, and null where something was missing or not finite."""
 
     passed: bool
+    network: str = ""
+    """Which was compared: the architecture, and its head where that is a special one."""
     mode: str
     """What was trained in the comparison: `all`, `frozen` (the head), `features` (the head alone), and under
     which optimisers and schedules beside SGD; several are joined by a plus sign."""
@@ -128,7 +130,7 @@ class Extraction(msgspec.Struct, frozen=True, kw_only=True):
     extracted: int
     """Images that were computed now; the others were in the store already."""
     seconds: float
-    """Input pipeline included."""
+    """What all of them took to compute, whenever that was; input pipeline included."""
 
 
 class Accuracy(msgspec.Struct, frozen=True, kw_only=True):
@@ -261,7 +263,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """Matched track."""
     training: Training | None = None
     batches_sha256: tuple[str, ...] = ()
-    """Matched track: of the uint8 batches and labels of each epoch of training."""
+    """Matched track: of the uint8 batches, labels and dropout masks of each epoch of training on images.
+    Stored features are each backend's own and have none."""
     extractions: tuple[Extraction, ...] = ()
     """Where features were stored: of each split."""
     fit_seconds: float | None = None

@@ -32,16 +32,17 @@ from backends.optimizers import (
 from benchmarks.harness.initial import Tensors, generator
 from benchmarks.harness.recipe import Recipe
 
-Mode = Literal["all", "stored", "frozen", "features"]
+Mode = Literal["all", "stored", "last-block", "frozen", "features"]
 MODES: tuple[Mode, ...] = get_args(Mode)
-"""Everything trains; the same on batch norm's stored statistics; the head trains on a network that stays as
-it is; the head trains alone, on features."""
-TRAINABLE: Mapping[Mode, Trainable] = {
-    "all": Trainable(first="all", batch_norm="batch"),
-    "stored": Trainable(first="all", batch_norm="stored"),
-    "frozen": Trainable(first="head", batch_norm="stored"),
-    "features": Trainable(first="head", batch_norm="stored"),
+"""Everything trains; the same on batch norm's stored statistics; the last block and the head train; the head
+trains on a network that stays as it is; the head trains alone, on features."""
+LAST_BLOCK: Mapping[str, str] = {
+    "resnet18": "layer4",
+    "resnet18_v2": "layer4",
+    "vgg16": "block5",
+    "efficientnet_lite0": "blocks.6",
 }
+"""From which block on the `last-block` protocol trains."""
 
 IMAGES, IMAGE_SIZE, CLASSES, STEPS = 8, 64, 5, 5
 DROPOUT = 0.5
@@ -95,6 +96,15 @@ class Network(msgspec.Struct, frozen=True):
         """Those that are not the same as another."""
         return tuple(mode for mode in MODES if mode != "stored" or self.has_batch_norm)
 
+    def trainable(self, mode: Mode) -> Trainable:
+        """What trains."""
+        if mode == "last-block":
+            return Trainable(first=LAST_BLOCK[self.architecture], batch_norm="batch")
+        return Trainable(
+            first="all" if mode in ("all", "stored") else "head",
+            batch_norm="batch" if mode == "all" else "stored",
+        )
+
     def optimizer(self, mode: Mode) -> Optimizer:
         """Of the training steps."""
         bounded = self.has_batch_norm and mode != "stored"
@@ -128,7 +138,7 @@ def network_of(spec: ModelSpec) -> Network:
     return network
 
 
-OptimizerName = Literal["sgd", "nesterov", "rmsprop", "adam"]
+OptimizerName = Literal["plain", "sgd", "nesterov", "rmsprop", "adam"]
 ScheduleName = Literal["constant", "step", "inverse-time", "exponential", "one-cycle"]
 
 
@@ -155,7 +165,8 @@ class Rule(msgspec.Struct, frozen=True):
             return RMSprop(learning_rate=2**-10, alpha=0.875, epsilon=2**-7, **common)
         if self.optimizer == "adam":
             return Adam(learning_rate=2**-10, betas=(0.875, 1 - 2**-6), epsilon=2**-7, **common)
-        return SGD(learning_rate=2**-7, momentum=0.875, nesterov=self.optimizer == "nesterov", **common)
+        momentum = 0.0 if self.optimizer == "plain" else 0.875
+        return SGD(learning_rate=2**-7, momentum=momentum, nesterov=self.optimizer == "nesterov", **common)
 
 
 _SCHEDULES: Mapping[ScheduleName, Schedule] = {
@@ -176,17 +187,22 @@ UPDATES = "updates"
 
 def rule_of(optimizer: Optimizer) -> Rule | None:
     """The rule that covers an optimiser; None where every network's own comparison does."""
-    kind = "nesterov" if isinstance(optimizer, SGD) and optimizer.nesterov else optimizer_name(optimizer)
+    kind = optimizer_name(optimizer)
+    if isinstance(optimizer, SGD) and not optimizer.momentum:
+        kind = "plain"
+    elif isinstance(optimizer, SGD) and optimizer.nesterov:
+        kind = "nesterov"
     rule = Rule(kind, schedule_name(optimizer.schedule))  # type: ignore[arg-type]
     covered = kind == "sgd" and rule.schedule in ("constant", "step")
     return None if covered else rule
 
 
 def mode_of(trainable: Trainable, network: Network) -> Mode:
-    """The comparison that covers what a recipe trains: what trains from a block up is made of what is frozen
-    and of what trains."""
-    if trainable == TRAINABLE["frozen"]:
+    """The comparison that covers what a recipe trains; which block it trains from makes no difference."""
+    if trainable == network.trainable("frozen"):
         return "frozen"
+    if trainable.first != "all":
+        return "last-block"
     return "stored" if trainable.batch_norm == "stored" and network.has_batch_norm else "all"
 
 

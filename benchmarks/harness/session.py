@@ -196,7 +196,7 @@ class Session:
                 f" mixed with these;"
                 " choose another --run"
             )
-        for name in ("records", "logs", "plots"):
+        for name in ("records", "logs", "plots", "range-tests"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
         for stale in self.folder.glob("*.*"):
             stale.unlink()

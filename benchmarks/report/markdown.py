@@ -63,16 +63,18 @@ def report(records: Sequence[Record], *, run: str) -> str:
 
 
 READING = """\
-- **Test accuracy** is the share of test images classified rightly after the last epoch, with Wilson's 95 %
-  interval over those images. It says nothing of how another seed would have done. Whether two rows differ
-  takes a paired test, which this report does not make.
+- **Test accuracy** is the share of test images classified rightly after the last epoch, or after the one that
+  was best on a validation set, with Wilson's 95 % interval over those images. It says nothing of how another
+  seed would have done. Whether two rows differ takes a paired test, which this report makes only of what a
+  document claims.
 - *Native* rows: each framework with its own architecture, preprocessing and idioms. A difference between rows
   is a difference between networks as much as between frameworks.
 - *Matched* rows: one architecture, one set of initial weights, the same bytes in every batch, one definition
   of loss, decay, momentum and batch norm. No cell is timed before its backend has computed what the reference
   computes; errors are relative to a tensor's largest value.
 - **Train** and **inference** images/s come from the median of synchronised steps on a batch already in host
-  memory; "~" marks a rate whose steps had not become steady when the time was up.
+  memory; "~" marks a rate whose steps had not become steady when the time was up. Where a head is trained on
+  stored features, **train** counts rows of features, and **inference** is the whole network's on images.
 - **Epoch** is what a user waits for, input pipeline included: the median of the epochs after the first.
 - Cells ran one after the other, not interleaved: speeds are for orientation, and no framework is called
   faster here.

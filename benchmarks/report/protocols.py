@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from benchmarks.harness.recipe import Recipe, all_recipes
+from benchmarks.harness.recipe import Recipe, recipes_by_id
 from benchmarks.harness.record import Record
-from benchmarks.report.statistics import mcnemar, wilson
+from benchmarks.report.statistics import least_difference, mcnemar, wilson
 from benchmarks.report.tables import backend_title, place, table
 
 HEADINGS = (
@@ -27,7 +27,7 @@ SIGNIFICANT = 0.05
 
 def protocols_table(records: Iterable[Record]) -> str:
     """One row per cell: what the document's authors report, what we got, and why the two are not the same."""
-    recipes = {recipe.id: recipe for recipe in all_recipes()}
+    recipes = recipes_by_id()
     rows = []
     for record in sorted(records, key=_place):
         recipe = recipes.get(record.cell.recipe)
@@ -53,7 +53,7 @@ def protocols_table(records: Iterable[Record]) -> str:
 
 def is_documented(record: Record) -> bool:
     """Whether others report a figure for the cell's protocol, or claim something of it."""
-    recipe = next((recipe for recipe in all_recipes() if recipe.id == record.cell.recipe), None)
+    recipe = recipes_by_id().get(record.cell.recipe)
     return recipe is not None and bool(recipe.published or recipe.claim)
 
 
@@ -91,35 +91,50 @@ def training_seconds(record: Record) -> float:
 
 def claims(records: Sequence[Record]) -> str:
     """For each claim whose two recipes are both among the records: what a paired test says of it."""
-    recipes = {recipe.id: recipe for recipe in all_recipes()}
-    cells = {(r.cell.recipe, r.cell.backend, r.cell.seed): r for r in records if r.status == "ok"}
+    recipes = recipes_by_id()
+    cells = {(r.cell.recipe, *_conditions(r)): r for r in records if r.status == "ok"}
     lines = []
-    for (name, backend, seed), record in sorted(cells.items()):
-        recipe = recipes.get(name)
+    for (name, *conditions), record in sorted(cells.items(), key=lambda item: item[1].cell.id):
+        recipe = recipes.get(str(name))
         if recipe is None or recipe.claim is None:
             continue
-        other = cells.get((recipe.claim.against, backend, seed))
+        other = cells.get((recipe.claim.against, *conditions))
         if other is not None:
             lines.append(_verdict(recipe, record, other))
     return "\n".join(lines)
+
+
+def _conditions(record: Record) -> tuple[object, ...]:
+    """What two cells must share to be compared."""
+    cell = record.cell
+    size = record.training.image_size if record.training else None
+    return (cell.backend, cell.seed, cell.variant, cell.device, cell.precision, size)
 
 
 def _verdict(recipe: Recipe, record: Record, other: Record) -> str:
     assert recipe.claim is not None and record.accuracy is not None and other.accuracy is not None
     only, only_other, p = mcnemar(record.accuracy.correct, other.accuracy.correct)
     if p >= SIGNIFICANT:
-        accurate = "more accurate: **not shown**"
+        least = least_difference(only + only_other)
+        accurate = "more accurate: **no difference shown**"
+        if least is not None:
+            accurate += f" (could have shown {least / record.accuracy.images:.3f})"
     else:
         accurate = f"more accurate: **{'yes' if only > only_other else 'no, less'}**"
-    ratio = training_seconds(other) / training_seconds(record)
-    per_epoch = _seconds_per_epoch(other) / _seconds_per_epoch(record)
     return (
         f"- {recipe.seed_document} says: {recipe.claim.text}. {record.cell.architecture} in"
         f" {backend_title(record.cell.backend)}, `{recipe.id}` against `{recipe.claim.against}`: {accurate}"
         f" ({record.accuracy.test:.3f} against {other.accuracy.test:.3f}; {only} images right only here,"
-        f" {only_other} only there, exact McNemar p = {p:.2g}). Faster: {ratio:.1f} times less training time,"
-        f" {per_epoch:.1f} times less per epoch (one run each, not interleaved)."
+        f" {only_other} only there, exact McNemar p = {p:.2g}). Training time:"
+        f" {_times(training_seconds(other), training_seconds(record))} in all,"
+        f" {_times(_seconds_per_epoch(other), _seconds_per_epoch(record))} per epoch (one run each, not"
+        " interleaved)."
     )
+
+
+def _times(other: float, own: float) -> str:
+    """How two times compare, in words."""
+    return f"{other / own:.1f} times less" if own < other else f"{own / other:.1f} times more"
 
 
 def _seconds_per_epoch(record: Record) -> float:

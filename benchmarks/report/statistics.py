@@ -39,3 +39,15 @@ def mcnemar(first: Sequence[int], second: Sequence[int]) -> tuple[int, int, floa
     different = only_first + only_second
     p = float(binomtest(only_first, different).pvalue) if different else 1.0
     return only_first, only_second, p
+
+
+def least_difference(discordant: int) -> int | None:
+    """The smallest surplus of images right on one side only that the exact test would have called
+    significant, with as many images on which the two differ; None if no split of so few would.
+
+    For 8 images that is 8: all of them on one side (p = 2 / 2**8).
+    """
+    for surplus in range(discordant % 2, discordant + 1, 2):
+        if binomtest((discordant + surplus) // 2, discordant).pvalue < 1 - CONFIDENCE:
+            return surplus
+    return None

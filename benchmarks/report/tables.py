@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 
 import backends
-from benchmarks.harness.recipe import all_recipes
+from benchmarks.harness.recipe import recipes_by_id
 from benchmarks.harness.record import Record
 from benchmarks.report.statistics import wilson
 
@@ -95,11 +95,12 @@ def overview(records: Sequence[Record]) -> str:
 
 def comparisons(records: Iterable[Record]) -> list[list[Record]]:
     """Matched cells that differ in nothing but their backend, two or more at a time."""
-    groups: dict[tuple[str, int, str, str, str], list[Record]] = {}
+    groups: dict[tuple[object, ...], list[Record]] = {}
     for record in records:
         cell = record.cell
-        if record.batches_sha256:
-            key = (cell.recipe, cell.seed, cell.variant, cell.device, cell.precision)
+        if cell.track == "matched" and record.curve:
+            size = record.training.image_size if record.training else None
+            key = (cell.recipe, cell.seed, cell.variant, cell.device, cell.precision, size or 0)
             groups.setdefault(key, []).append(record)
     return [group for _, group in sorted(groups.items()) if len(group) > 1]
 
@@ -135,13 +136,14 @@ def first_epochs_table(records: Iterable[Record]) -> str:
         spread = (max(losses.values()) - min(losses.values())) / min(losses.values())
         shown = (f"{losses[name]:.6f}" if name in losses else "" for name in names)
         cell = group[0].cell
-        rows.append((cell.architecture, cell.protocol, str(cell.seed), *shown, f"{spread:.0e}"))
+        what = cell.protocol if canonical(group[0]) else cell.recipe
+        rows.append((cell.architecture, what, str(cell.seed), *shown, f"{spread:.0e}"))
     headings = ("architecture", "protocol", "seed", *map(backend_title, names), "relative spread")
     return table(headings, rows, right=range(3, len(headings)))
 
 
 PARITY_HEADINGS = (
-    "architecture",
+    "network",
     "backend",
     "trained",
     "logits (float32)",
@@ -155,13 +157,13 @@ PARITY_HEADINGS = (
 def parity_table(records: Iterable[Record]) -> str:
     """How closely each backend computed what the reference computed, by architecture."""
     gates = {
-        (record.cell.architecture, record.cell.backend, record.gate.mode): record.gate
+        (record.gate.network or record.cell.architecture, record.cell.backend, record.gate.mode): record.gate
         for record in records
         if record.gate is not None
     }
     rows = [
         (
-            architecture,
+            network,
             backend_title(backend),
             mode,
             *(
@@ -175,7 +177,7 @@ def parity_table(records: Iterable[Record]) -> str:
             ),
             "passed" if gate.passed else "failed",
         )
-        for (architecture, backend, mode), gate in sorted(gates.items(), key=lambda item: item[0])
+        for (network, backend, mode), gate in sorted(gates.items(), key=lambda item: item[0])
     ]
     return table(PARITY_HEADINGS, rows, right=range(3, 7))
 
@@ -253,8 +255,8 @@ def _line(cells: Sequence[str], widths: Sequence[int], rights: set[int]) -> str:
 
 def canonical(record: Record) -> bool:
     """Whether its recipe is what its track, architecture and protocol mean when nothing else is said."""
-    cell = record.cell
-    return cell.recipe == f"{cell.track}-{cell.architecture}-{cell.protocol}"
+    recipe = recipes_by_id().get(record.cell.recipe)
+    return recipe is not None and recipe.canonical
 
 
 def place(protocol: str) -> tuple[int, str]:
@@ -270,8 +272,8 @@ def backend_title(backend: str) -> str:
 
 def summary(records: Sequence[Record]) -> str:
     """What the recipe of these cells does, in its own words."""
-    summaries = {recipe.id: recipe.summary for recipe in all_recipes()}
-    return summaries.get(records[0].cell.recipe, "")
+    recipe = recipes_by_id().get(records[0].cell.recipe)
+    return recipe.summary if recipe else ""
 
 
 def _row(record: Record) -> tuple[str, ...]:

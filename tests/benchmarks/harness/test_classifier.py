@@ -79,7 +79,7 @@ def test_the_scale_of_the_features_does_not_matter(kind):
         (train + noise, test),
         ((train + noise) * scale + shift, test * scale + shift),
     ):
-        model = classifier.pipeline(recipe(kind), seed=0).fit(train_rows, labels)
+        model = classifier.unfitted(recipe(kind), seed=0).fit(train_rows, labels)
         models.append(model.decision_function(test_rows))
     assert np.ptp(models[0]) > 0.1
     np.testing.assert_allclose(models[0], models[1], atol=2e-2 * np.ptp(models[0]))
@@ -90,7 +90,7 @@ def test_the_smaller_c_the_stronger_the_regularisation(kind):
     rows, labels = blobs(60, seed=0)
     sizes = [
         np.linalg.norm(
-            classifier.pipeline(recipe(kind, regularization=c), seed=0).fit(rows, labels)[-1].coef_
+            classifier.unfitted(recipe(kind, regularization=c), seed=0).fit(rows, labels)[-1].coef_
         )
         for c in (1e-4, 1e-2, 1)
     ]

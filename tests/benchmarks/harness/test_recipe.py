@@ -375,3 +375,8 @@ def test_phases_are_the_first_and_then_the_rest():
     assert (before.on, before.epochs, before.trainable.first) == ("features", 50, "head")
     assert (last.on, last.epochs, last.trainable.first) == ("images", 5, "block5")
     assert len(recipe_of("002-bottleneck").phases) == 1
+
+
+@pytest.mark.parametrize("recipe", all_recipes(), ids=lambda recipe: recipe.id)
+def test_a_published_figure_stands_with_the_reason_why_ours_differs(recipe):
+    assert recipe.difference or not recipe.published
