@@ -9,8 +9,8 @@ import typer
 
 from benchmarks.commands.shared import DATA_HELP, ProfileOption, err, out
 from benchmarks.harness import data
+from benchmarks.harness.profile import profile_of
 from benchmarks.harness.progress import JobProgress
-from benchmarks.harness.recipe import profile_of
 
 app = typer.Typer(help="Look at a data set, or check it.", no_args_is_help=True)
 

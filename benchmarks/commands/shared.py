@@ -11,7 +11,7 @@ from rich.console import Console
 from backends.architectures import ARCHITECTURES
 from backends.base import UsageError
 from benchmarks.harness import plan, runner
-from benchmarks.harness.recipe import PROFILES
+from benchmarks.harness.profile import PROFILES
 from benchmarks.harness.session import Session
 
 out, err = Console(), Console(stderr=True)

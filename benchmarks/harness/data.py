@@ -20,7 +20,7 @@ from backends.base import DataError, ImageList, one_line
 from benchmarks.harness import sketch
 from benchmarks.harness.archive import unpack
 from benchmarks.harness.cache import cache_folder, whole_folder, write_whole
-from benchmarks.harness.recipe import Profile
+from benchmarks.harness.profile import Profile
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")  # what all three frameworks decode
 TEST_NAMES = ("test", "valid", "val")

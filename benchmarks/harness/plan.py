@@ -10,13 +10,11 @@ import msgspec
 import backends
 from backends.architectures import ARCHITECTURES
 from backends.base import BackendInfo, Precision, Track, UsageError, Variant
+from benchmarks.harness.profile import PROFILES, Profile, profile_of
 from benchmarks.harness.recipe import (
-    PROFILES,
-    Profile,
     Protocol,
     Recipe,
     all_recipes,
-    profile_of,
     recipes_of,
 )
 

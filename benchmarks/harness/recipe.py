@@ -1,4 +1,4 @@
-"""Recipes, the protocols as data, and profiles, which scale them to a machine."""
+"""Recipes: the protocols as data."""
 
 from __future__ import annotations
 
@@ -202,76 +202,6 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             augment=self.input.augment,
             normalization=self.input.normalization,
         )
-
-
-# --- Profiles -------------------------------------------------------------------------------------
-
-
-class Profile(msgspec.Struct, frozen=True, kw_only=True):
-    """What a machine can bear: changes the size of images and batches, the amount of data and the length of
-    long trainings, and nothing else."""
-
-    name: str
-    purpose: str
-    image_size: int
-    batch_size: int | None
-    """None: the recipe's."""
-    train_per_class: int | None
-    """None: all there are."""
-    test_per_class: int | None
-    epochs: int | None
-    """The most that a phase on images is given; None: the recipe's. On stored features epochs cost next to
-    nothing: those are the recipe's."""
-    timing_seconds: float
-    """Longest time given to each throughput figure."""
-
-
-PROFILES = {
-    profile.name: profile
-    for profile in (
-        Profile(
-            name="smoke",
-            purpose="a first look, and CI: minutes on two cores",
-            image_size=48,
-            batch_size=64,
-            train_per_class=300,
-            test_per_class=150,
-            epochs=5,
-            timing_seconds=4,
-        ),
-        Profile(
-            name="cpu",
-            purpose="published CPU tables: all photographs, small images",
-            image_size=128,
-            batch_size=32,
-            train_per_class=None,
-            test_per_class=None,
-            epochs=15,
-            timing_seconds=20,
-        ),
-        Profile(
-            name="full",
-            purpose="a GPU: the size and batch of the seeds",
-            image_size=224,
-            batch_size=None,
-            train_per_class=None,
-            test_per_class=None,
-            epochs=None,
-            timing_seconds=30,
-        ),
-    )
-}
-
-
-def profile_of(name: str) -> Profile:
-    """The profile of this name.
-
-    Raises:
-        UsageError: names those there are.
-    """
-    if name not in PROFILES:
-        raise UsageError(f"no profile '{name}'; there are: {', '.join(PROFILES)}")
-    return PROFILES[name]
 
 
 # --- Reading --------------------------------------------------------------------------------------

@@ -16,8 +16,12 @@ from benchmarks.harness.cell import require_gate
 from benchmarks.harness.environment import PROJECT, code_sha256
 from benchmarks.harness.messages import CellJob, GateJob, StartingWeights
 from benchmarks.harness.plan import Cell, Options
+from benchmarks.harness.profile import profile_of
 from benchmarks.harness.progress import JobProgress, outcome
-from benchmarks.harness.recipe import Recipe, pretraining_of, profile_of
+from benchmarks.harness.recipe import (
+    Recipe,
+    pretraining_of,
+)
 from benchmarks.harness.record import Gate
 
 RUNS = PROJECT / "results" / "runs"

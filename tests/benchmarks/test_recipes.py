@@ -4,6 +4,7 @@ epoch, from random weights, with the real framework and the real architecture.""
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -14,7 +15,11 @@ from backends import weights
 from benchmarks.harness import data, initial, plan
 from benchmarks.harness.cell import run_cell
 from benchmarks.harness.messages import CellJob, StartingWeights
-from benchmarks.harness.recipe import Profile, Recipe, all_recipes, profile_of
+from benchmarks.harness.profile import Profile, profile_of
+from benchmarks.harness.recipe import (
+    Recipe,
+    all_recipes,
+)
 from benchmarks.harness.record import Record
 
 INSTALLED = [card for card in backends.known().values() if backends.installed(card)]
@@ -38,19 +43,21 @@ pytestmark = pytest.mark.skipif(not INSTALLED, reason="no framework is installed
 
 
 @pytest.fixture(scope="module")
-def starts(tmp_path_factory) -> dict[str, Path]:
-    """For each architecture a checkpoint of random weights with the published head."""
+def starts(tmp_path_factory) -> Callable[[Recipe], Path]:
+    """For each recipe a checkpoint of random weights with the published head."""
     folder, paths = tmp_path_factory.mktemp("weights"), {}
 
     def path_of(recipe: Recipe) -> Path:
-        name = recipe.architecture
+        head = "fc6-fc7" if recipe.head == "fc6-fc7" else "linear"
+        name = f"{recipe.architecture}-{head}"
         if name not in paths:
             spec = msgspec.structs.replace(
-                recipe.model(classes=1000, image_size=32), head="linear", output="softmax", dropout=0.0,
+                recipe.model(classes=1000, image_size=32), head=head, output="softmax", dropout=0.0,
                 initializer="xavier",
             )  # fmt: skip
             paths[name] = folder / f"{name}.safetensors"
-            weights.write(paths[name], initial.draw(spec, seed=1), weights.Origin(architecture=name))
+            origin = weights.Origin(architecture=recipe.architecture)
+            weights.write(paths[name], initial.draw(spec, seed=1), origin)
         return paths[name]
 
     return path_of
@@ -88,8 +95,6 @@ def run(card, recipe: Recipe, images: data.DataSet, start: Path, profile: Profil
     ("card", "recipe"), CASES, ids=[f"{card.name}-{recipe.id}" for card, recipe in CASES]
 )
 def test_every_recipe_runs(card, recipe, starts, drawn, monkeypatch):
-    if recipe.head == "fc6-fc7":
-        pytest.skip("fc6 and fc7 are not among the weights that this test draws")
     images = drawn(recipe, monkeypatch)
     record = run(card, recipe, images, starts(recipe))
     assert record.error is None, f"{record.error.type}: {record.error.message}"

@@ -10,7 +10,10 @@ import backends
 from benchmarks.harness import advise, data, plan, probes
 from benchmarks.harness.advise import Evidence, Probe
 from benchmarks.harness.messages import AdviseJob, StartingWeights
-from benchmarks.harness.recipe import profile_of, recipe_of
+from benchmarks.harness.profile import profile_of
+from benchmarks.harness.recipe import (
+    recipe_of,
+)
 
 
 def evidence(*, images: int = 2000, last: float = 0.9, middle: float = 0.8, random: float = 0.6) -> Evidence:

@@ -14,7 +14,7 @@ from PIL import Image, ImageFile
 
 from backends.base import DataError
 from benchmarks.harness import archive, data
-from benchmarks.harness.recipe import PROFILES, Profile
+from benchmarks.harness.profile import PROFILES, Profile
 
 ALL = PROFILES["full"]
 

@@ -16,7 +16,7 @@ from PIL import Image
 from backends.base import DataError, ImageList
 from benchmarks.harness import data, decoded
 from benchmarks.harness.environment import PROJECT
-from benchmarks.harness.recipe import PROFILES
+from benchmarks.harness.profile import PROFILES
 
 KEY = "some-images"
 

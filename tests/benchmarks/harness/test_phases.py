@@ -18,7 +18,13 @@ from benchmarks.harness.decoded import key_of, open_decoded
 from benchmarks.harness.messages import EpochEnd, Event, Stage, StartingWeights
 from benchmarks.harness.phases import Story, Trainer, settings_of
 from benchmarks.harness.plan import Cell
-from benchmarks.harness.recipe import Phase, Profile, Recipe, Validation, profile_of, recipe_of
+from benchmarks.harness.profile import Profile, profile_of
+from benchmarks.harness.recipe import (
+    Phase,
+    Recipe,
+    Validation,
+    recipe_of,
+)
 
 PYTORCH = backends.resolve("pytorch")
 needs_pytorch = pytest.mark.skipif(

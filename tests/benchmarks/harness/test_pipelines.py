@@ -17,7 +17,11 @@ from benchmarks.harness.batches import Batches
 from benchmarks.harness.data import DataSet
 from benchmarks.harness.decoded import key_of, open_decoded
 from benchmarks.harness.pipelines import Part, parts_of
-from benchmarks.harness.recipe import Validation, profile_of, recipe_of
+from benchmarks.harness.profile import profile_of
+from benchmarks.harness.recipe import (
+    Validation,
+    recipe_of,
+)
 from benchmarks.harness.record import Training
 
 SPEC = ModelSpec(architecture="resnet18", classes=2, image_size=16, initializer="he")

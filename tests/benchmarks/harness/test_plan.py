@@ -7,7 +7,11 @@ import backends
 from backends.architectures import ARCHITECTURES
 from backends.base import UsageError
 from benchmarks.harness import plan
-from benchmarks.harness.recipe import PROFILES, all_recipes, recipe_of
+from benchmarks.harness.profile import PROFILES
+from benchmarks.harness.recipe import (
+    all_recipes,
+    recipe_of,
+)
 
 EVERYTHING = tuple(backends.known().values())
 

@@ -12,7 +12,10 @@ import backends
 from backends.base import UsageError
 from benchmarks.harness import data, plan, range_test
 from benchmarks.harness.messages import RangeTestJob, StartingWeights
-from benchmarks.harness.recipe import profile_of, recipe_of
+from benchmarks.harness.profile import profile_of
+from benchmarks.harness.recipe import (
+    recipe_of,
+)
 
 STEPS = 100
 RATES = [10 ** (-6 + 7 * step / (STEPS - 1)) for step in range(STEPS)]

@@ -11,8 +11,8 @@ from backends.architectures import ARCHITECTURES
 from backends.base import UsageError
 from backends.optimizers import SGD, InverseTime, OneCycle, RMSprop, StepDecay
 from benchmarks.harness import scenarios
+from benchmarks.harness.profile import PROFILES, profile_of
 from benchmarks.harness.recipe import (
-    PROFILES,
     RECIPES,
     Classifier,
     HeadRow,
@@ -20,7 +20,6 @@ from benchmarks.harness.recipe import (
     _problems,
     all_recipes,
     pretraining_of,
-    profile_of,
     read_recipes,
     recipe_of,
 )

@@ -23,7 +23,12 @@ from benchmarks.harness.batches import Batches
 from benchmarks.harness.decoded import key_of, open_decoded
 from benchmarks.harness.messages import CellJob, EpochEnd, StartingWeights
 from benchmarks.harness.plan import Cell
-from benchmarks.harness.recipe import PROFILES, Recipe, all_recipes, recipe_of
+from benchmarks.harness.profile import PROFILES
+from benchmarks.harness.recipe import (
+    Recipe,
+    all_recipes,
+    recipe_of,
+)
 
 INSTALLED = [card for card in backends.known().values() if backends.installed(card)]
 needs_framework = pytest.mark.skipif(not INSTALLED, reason="no framework is installed in this environment")

@@ -15,7 +15,13 @@ from benchmarks.harness import initial, starting
 from benchmarks.harness.data import DataSet
 from benchmarks.harness.messages import StartingWeights
 from benchmarks.harness.plan import Cell
-from benchmarks.harness.recipe import HeadRow, Recipe, all_recipes, profile_of, recipe_of
+from benchmarks.harness.profile import profile_of
+from benchmarks.harness.recipe import (
+    HeadRow,
+    Recipe,
+    all_recipes,
+    recipe_of,
+)
 from benchmarks.harness.starting import head_from_row
 
 SEED = 3
