@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 
 from backends.optimizers import Optimizer
+from backends.sources import Source
 
 # --- Errors ---------------------------------------------------------------------------------------
 
@@ -89,6 +90,8 @@ class BackendInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What it can build; the first is its own users' choice."""
     checkpoint_suffixes: tuple[str, ...]
     """Of files in the framework's own format, the usual one first."""
+    sources: tuple[Source, ...] = ()
+    """The official ImageNet checkpoints."""
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):

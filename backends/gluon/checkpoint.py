@@ -45,23 +45,21 @@ def fetch_official(architecture: str) -> Path:
     Raises:
         WeightsError: there is none, it cannot be fetched, or its hash is wrong.
     """
-    if architecture not in _PUBLISHED:
+    source = next((source for source in INFO.sources if source.architecture == architecture), None)
+    if source is None:
         raise WeightsError(
             f"gluon {architecture}: nobody has published ImageNet weights of it for Gluon; choose --weights"
             " imagenet, --weights source or --weights PATH"
         )
-    name = _PUBLISHED[architecture]
-    folder = Path(os.environ.get("MXNET_HOME", "~/.mxnet")).expanduser() / "models"
-    repository = os.environ.get("MXNET_GLUON_REPO", model_store.apache_repo_url).rstrip("/")
-    stem = f"{name}-{model_store.short_hash(name)}"
-    url = f"{repository}/gluon/models/{stem}.zip"
+    assert source.file is not None
+    folder, stem, url = source.file.parent, source.file.stem, source.url
+    name = stem.rpartition("-")[0]
     present = set(folder.glob(f"{stem}.*"))
     with contextlib.ExitStack() as undo:
         undo.callback(_remove_all_but, present, folder, stem)
         try:
-            file = folder / f"{stem}.params"
-            if not (file.exists() and check_sha1(file, model_store.short_hash(name))):
-                _await_answer(url)
+            if not (source.file.exists() and check_sha1(source.file, model_store.short_hash(name))):
+                _await_answer(str(url))
             # gluoncv prints the address and draws a progress bar
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
                 file = Path(model_store.get_model_file(name, root=str(folder)))
@@ -138,9 +136,6 @@ def save(network: HybridBlock, path: Path) -> None:
 
 
 # --- Official -------------------------------------------------------------------------------------
-
-_PUBLISHED = {"resnet18": "resnet18_v1", "resnet18_v2": "resnet18_v2", "vgg16": "vgg16"}
-"""gluoncv's names."""
 
 _PATIENCE = 5.0  # seconds until a server's first word; gluoncv's loader itself would wait for ever
 _LockException = model_store.portalocker.LockException

