@@ -61,7 +61,7 @@ def one_line(error: BaseException) -> str:
 
 
 Precision = Literal["float32"]
-Variant = Literal["default"]
+Variant = Literal["default", "reproducible"]
 Track = Literal["native", "matched"]
 Head = Literal["linear", "mlp-256", "mlp-1024-128", "fc6-fc7"]
 Output = Literal["softmax", "sigmoid"]
@@ -105,6 +105,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     precision: Precision | Literal["float64"] = "float32"
     """Of parameters and arithmetic. float64 is for proving equality, in the matched track on the CPU."""
     variant: Variant = "default"
+    """`reproducible`: nothing but the framework's deterministic algorithms, so that two runs on the same
+    machine end with the same bits."""
     seed: int = 0
     threads: int = 1
     """Threads for one operation. The caller also sets OMP_NUM_THREADS and its like before the import."""
@@ -238,7 +240,7 @@ class Backend(abc.ABC):
     info: BackendInfo
 
     def __init__(self, session: Session) -> None:
-        """Seed every generator of the framework and set its threads.
+        """Seed every generator of the framework; set its threads, and what the variant asks for.
 
         Raises:
             DeviceError: the device does not exist; the text names those that do.
@@ -329,6 +331,29 @@ class Backend(abc.ABC):
 
         Raises:
             UsageError: the framework cannot express it.
+        """
+
+    @abc.abstractmethod
+    def optimizer_state(self) -> dict[str, np.ndarray]:
+        """Copies of everything but the weights that the coming steps depend on, to the last bit: buffers,
+        step counts, the place in the schedule and what schedules changed. Contiguous arrays under names of
+        the backend's own, for `load_optimizer_state`; to be asked for after a step."""
+
+    @abc.abstractmethod
+    def load_optimizer_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on where `optimizer_state` was asked for, with the same `set_trainable` and
+        `configure_optimizer` before.
+
+        Raises:
+            WeightsError: names the first entry that is missing or has another shape.
+        """
+
+    @abc.abstractmethod
+    def reseed(self, epoch: int) -> None:
+        """Seed every generator anew from the session's seed and the epoch's number.
+
+        Called right before each epoch's iteration of the training pipeline. What chance decides in an epoch
+        (the native track's order, crops, flips and dropout) then depends on nothing that came before it.
         """
 
     @abc.abstractmethod

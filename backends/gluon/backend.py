@@ -34,6 +34,7 @@ from backends.gluon import INFO, checkpoint, input, models
 from backends.gluon import optimizer as own_optimizer
 from backends.gluon.optimizer import as_kernels_take_it
 from backends.optimizers import Optimizer, schedule_name
+from backends.resume import epoch_seed
 
 
 class FrameworkBackend(Backend):
@@ -44,9 +45,8 @@ class FrameworkBackend(Backend):
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         require_device(session, self.devices())
-        mx.random.seed(session.seed)
-        random.seed(session.seed)  # Gluon's random crops
-        np.random.seed(session.seed)  # its order of images
+        _seed(session.seed)
+        os.environ["MXNET_ENFORCE_DETERMINISM"] = "1" if session.variant == "reproducible" else "0"
         _set_threads(session.threads)
         kind, _, index = session.device.partition(":")
         self._device = mx.gpu(int(index or 0)) if kind == "cuda" else mx.cpu()
@@ -124,6 +124,15 @@ class FrameworkBackend(Backend):
         self._trainer = own_optimizer.make(optimizer, self._learning, self.session.track)
         self._schedule = optimizer.schedule
         self._scheduler = own_optimizer.Scheduler(self._trainer, optimizer.schedule)
+
+    def optimizer_state(self) -> dict[str, np.ndarray]:
+        return dict(own_optimizer.state(self._trainer, self._scheduler, self._learning))
+
+    def load_optimizer_state(self, state: Mapping[str, np.ndarray]) -> None:
+        own_optimizer.load_state(self._trainer, self._scheduler, self._learning, state)
+
+    def reseed(self, epoch: int) -> None:
+        _seed(epoch_seed(self.session.seed, epoch))
 
     def input_pipeline(
         self, images: ImageList, transform: Transform, *, batch_size: int, training: bool
@@ -341,6 +350,12 @@ class FrameworkBackend(Backend):
         ):
             running *= keeps
             running += (1 - keeps) * of_batch
+
+
+def _seed(seed: int) -> None:
+    mx.random.seed(seed)
+    random.seed(seed)  # Gluon's random crops
+    np.random.seed(seed)  # its order of images
 
 
 _LOSSES = {"softmax": gluon.loss.SoftmaxCrossEntropyLoss, "sigmoid": gluon.loss.SigmoidBCELoss}

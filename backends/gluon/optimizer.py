@@ -27,6 +27,10 @@ from backends.optimizers import (
     StepDecay,
     schedule_factor,
 )
+from backends.resume import require_entries
+
+STEPS, RATE = "steps", "learning rate of the last step"
+"""Names in a state of what is no buffer."""
 
 
 def make(optimizer: Optimizer, tensors: Mapping[str, gluon.Parameter], track: Track) -> gluon.Trainer:
@@ -55,6 +59,51 @@ def moments(
             yield f"velocity of {name}", state
         else:  # MXNet's buffer is `u = -lr * v`, with the rate of the last step
             yield f"velocity of {name}", state / -as_kernels_take_it(trainer.learning_rate * tensor.lr_mult)
+
+
+def state(
+    trainer: gluon.Trainer, scheduler: Scheduler, tensors: Mapping[str, gluon.Parameter]
+) -> Iterable[tuple[str, np.ndarray]]:
+    """What the coming steps depend on: MXNet's buffers as it keeps them, the steps taken, and the rate of the
+    last one, from which buffers are brought to that of the next."""
+    states = trainer._updaters[0].states
+    for index, name in enumerate(tensors):
+        for own, buffer in _buffers(states.get(index)).items():
+            yield f"{own} of {name}", buffer.asnumpy()
+    yield STEPS, np.array(scheduler.steps)
+    yield RATE, np.array(trainer.learning_rate)
+
+
+def load_state(
+    trainer: gluon.Trainer,
+    scheduler: Scheduler,
+    tensors: Mapping[str, gluon.Parameter],
+    state: Mapping[str, np.ndarray],
+) -> None:
+    """Put back what `state` gave.
+
+    Raises:
+        WeightsError: names the first entry that is missing or of another shape.
+    """
+    optimizer, updater = trainer.optimizer, trainer._updaters[0]
+    made = [
+        optimizer.create_state_multi_precision(index, tensor.data())
+        for index, tensor in enumerate(tensors.values())
+    ]
+    buffers = {
+        f"{own} of {name}": buffer
+        for name, of_tensor in zip(tensors, made, strict=True)
+        for own, buffer in _buffers(of_tensor).items()
+    }
+    require_entries(state, {name: buffer.shape for name, buffer in buffers.items()} | {STEPS: (), RATE: ()})
+    for name, buffer in buffers.items():
+        buffer[:] = state[name]
+    scheduler.steps = optimizer.num_update = int(state[STEPS])
+    optimizer._set_current_context(trainer._contexts[0].device_id)  # each device has counts of its own
+    for index, of_tensor in enumerate(made):
+        updater.states[index], updater.states_synced[index] = of_tensor, True
+        optimizer._index_update_count[index] = scheduler.steps
+    trainer.set_learning_rate(float(state[RATE]))
 
 
 def settings(trainer: gluon.Trainer, scheduler: Scheduler) -> dict[str, Any]:
@@ -86,12 +135,14 @@ class Scheduler:
     def __init__(self, trainer: gluon.Trainer, schedule: Schedule) -> None:
         self.initial_rate: float = trainer.learning_rate
         self.momentum: float | None = getattr(trainer.optimizer, "momentum", None)
-        self._trainer, self._schedule, self._steps = trainer, schedule, 0
+        self.steps = 0
+        """Taken so far."""
+        self._trainer, self._schedule = trainer, schedule
 
     def step(self) -> None:
         """Set the rate of the coming step."""
         optimizer = self._trainer.optimizer
-        rate = self.initial_rate * schedule_factor(self._schedule, self._steps)
+        rate = self.initial_rate * schedule_factor(self._schedule, self.steps)
         change = rate / optimizer.learning_rate
         if self.momentum and isinstance(optimizer, mx.optimizer.SGD):
             optimizer.momentum = self.momentum * change
@@ -99,12 +150,20 @@ class Scheduler:
             for velocity in self._trainer._updaters[0].states.values():
                 velocity *= change
         self._trainer.set_learning_rate(rate)
-        self._steps += 1
+        self.steps += 1
 
 
 def as_kernels_take_it(number: float) -> float:
     """Rounded to float32, in which MXNet's kernels have their hyper-parameters whatever the arrays are in."""
     return float(np.float32(number))
+
+
+def _buffers(of_tensor: Any) -> dict[str, mx.nd.NDArray]:
+    """What an optimiser keeps for one tensor, numbered: MXNet has none, one, or a tuple."""
+    if of_tensor is None:
+        return {}
+    several = of_tensor if isinstance(of_tensor, tuple) else (of_tensor,)
+    return {f"buffer {number}": buffer for number, buffer in enumerate(several)}
 
 
 # --- MXNet's own ----------------------------------------------------------------------------------

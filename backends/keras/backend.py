@@ -25,6 +25,7 @@ from backends.base import (
     require_device,
 )
 from backends.optimizers import Optimizer, schedule_factor, schedule_name
+from backends.resume import epoch_seed
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # Keras reads it once, when it is first imported
 if os.environ["KERAS_BACKEND"] != "tensorflow":
@@ -35,7 +36,11 @@ if os.environ["KERAS_BACKEND"] != "tensorflow":
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.framework.config import is_op_determinism_enabled  # where Keras itself reads it
+from tensorflow.python.framework.config import (  # where Keras itself reads it; what is public only enables
+    disable_op_determinism,
+    enable_op_determinism,
+    is_op_determinism_enabled,
+)
 
 from backends.keras import INFO, checkpoint, input, models
 from backends.keras import optimizer as own_optimizer
@@ -51,6 +56,7 @@ class FrameworkBackend(Backend):
         super().__init__(session)
         require_device(session, self.devices())
         _set_threads(session.threads)
+        _set_determinism(session.variant == "reproducible")
         keras.utils.set_random_seed(session.seed)
         self._claim_keras()
         self._device = _device_name(session.device)
@@ -136,6 +142,20 @@ class FrameworkBackend(Backend):
                 jit_compile=self._asked_jit_compile(),
             )
         self._train = self._batch_function(self._keras_step)
+
+    def optimizer_state(self) -> dict[str, np.ndarray]:
+        return own_optimizer.state(self._optimizer)
+
+    def load_optimizer_state(self, state: Mapping[str, np.ndarray]) -> None:
+        own_optimizer.load_state(self._optimizer, state)
+        self._step = int(self._optimizer.iterations)
+
+    def reseed(self, epoch: int) -> None:
+        keras.utils.set_random_seed(epoch_seed(self.session.seed, epoch))
+        for layer in self._trained.layers:
+            if isinstance(layer, keras.layers.Dropout):
+                # It holds a generator of its own, which took its seed from Keras' when the layer was made.
+                layer.seed_generator.state.assign(keras.random.SeedGenerator().state)
 
     def input_pipeline(
         self, images: ImageList, transform: Transform, *, batch_size: int, training: bool
@@ -341,3 +361,7 @@ def _set_threads(threads: int) -> None:
     with contextlib.suppress(RuntimeError):
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
+
+
+def _set_determinism(wanted: bool) -> None:
+    (enable_op_determinism if wanted else disable_op_determinism)()

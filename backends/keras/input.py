@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -37,19 +38,22 @@ def pipeline(
     See `Backend.input_pipeline`.
     """
     paths = [f"{images.root}/{file}" for file in images.files]
-    dataset = tf.data.Dataset.from_tensor_slices((paths, np.array(images.labels, dtype=np.int64)))
-    prepare: Callable[..., Any]
-    if training:
-        dataset = dataset.shuffle(len(paths), seed=session.seed, reshuffle_each_iteration=True)
-        # Each image brings its own seeds, two numbers for the crop and two for the flip: threads and their
-        # timing have no say in what becomes of it.
-        seeds = tf.data.Dataset.random(seed=session.seed, rerandomize_each_iteration=True).batch(4)
-        dataset = tf.data.Dataset.zip((dataset, seeds))
-        prepare = functools.partial(_training_example, transform=transform)
-    else:
-        prepare = functools.partial(_testing_example, transform=transform)
-    dataset = dataset.map(prepare, num_parallel_calls=parallel_calls(session), deterministic=True)
-    return Pipeline(dataset.batch(batch_size).prefetch(PREFETCHED_BATCHES).with_options(_options()), paths)
+    examples = tf.data.Dataset.from_tensor_slices((paths, np.array(images.labels, dtype=np.int64)))
+    example = _training_example if training else _testing_example
+    # A graph of its own, so that an epoch's dataset is made without tracing it again
+    prepare = tf.function(functools.partial(example, transform=transform), autograph=False)
+
+    def epoch() -> Any:
+        dataset = examples
+        if training:
+            # Each image brings its own seeds, two numbers for the crop and two for the flip: threads and
+            # their timing have no say in what becomes of it.
+            seeds = tf.data.Dataset.random().batch(4)
+            dataset = tf.data.Dataset.zip((dataset.shuffle(len(paths)), seeds))
+        dataset = dataset.map(prepare, num_parallel_calls=parallel_calls(session), deterministic=True)
+        return dataset.batch(batch_size).prefetch(PREFETCHED_BATCHES).with_options(_options())
+
+    return Pipeline(epoch, paths, batches=math.ceil(len(paths) / batch_size))
 
 
 def parallel_calls(session: Session) -> int:
@@ -81,19 +85,22 @@ def _options() -> Any:
 
 
 class Pipeline:
-    """A tf.data.Dataset whose errors name the file."""
+    """A tf.data.Dataset made anew for each epoch, whose errors name the file. It takes its seeds from
+    TensorFlow's current generator when it is made, and would keep them, and its place in what they draw, for
+    all its epochs."""
 
-    def __init__(self, dataset: Any, paths: Sequence[str]) -> None:
-        self._dataset = dataset
+    def __init__(self, epoch: Callable[[], Any], paths: Sequence[str], *, batches: int) -> None:
+        self._epoch = epoch
         self._paths = paths
+        self._batches = batches
 
     def __len__(self) -> int:
-        return len(self._dataset)
+        return self._batches
 
     def __iter__(self) -> Iterator[Batch]:
         """Raises DataError at the first batch that holds an image which cannot be read."""
         try:
-            yield from self._dataset
+            yield from self._epoch()
         except tf.errors.OpError:
             # TensorFlow's error does not say which file it was about.
             for path in self._paths:

@@ -13,6 +13,7 @@ import numpy as np
 from backends.architectures import is_head
 from backends.base import Track, UsageError
 from backends.optimizers import SGD, Adam, Exponential, InverseTime, OneCycle, Optimizer, RMSprop, StepDecay
+from backends.resume import require_entries
 
 MOMENTS: Mapping[type, Mapping[str, str]] = {
     keras.optimizers.SGD: {"momentums": "velocity"},
@@ -50,6 +51,25 @@ def moments(optimizer: Any, tensors: Mapping[str, Any]) -> Iterable[tuple[str, s
         buffers = getattr(optimizer, own)
         for index, (name, buffer) in enumerate(zip(tensors, buffers, strict=bool(buffers))):
             yield moment, name, buffer.numpy() / _unit(optimizer, index)
+
+
+def state(optimizer: Any) -> dict[str, np.ndarray]:
+    """What the coming steps depend on: the steps taken, the rate where it is no schedule of Keras' own, and
+    the buffers, by Keras' names."""
+    return {variable.name: variable.numpy() for variable in optimizer.variables}
+
+
+def load_state(optimizer: Any, state: Mapping[str, np.ndarray]) -> None:
+    """Put back what `state` gave.
+
+    Raises:
+        WeightsError: names the first entry that is missing or of another shape.
+    """
+    require_entries(state, {variable.name: tuple(variable.shape) for variable in optimizer.variables})
+    for variable in optimizer.variables:
+        variable.assign(state[variable.name])
+    if isinstance(optimizer, Matched):
+        optimizer.forget_factor()
 
 
 def settings(optimizer: Any) -> dict[str, Any]:
@@ -128,13 +148,17 @@ class Matched(Groups):
     def __init__(self, *, learning_rate: float, **arguments: Any) -> None:
         super().__init__(learning_rate=learning_rate, **arguments)
         self.initial_rate = learning_rate
-        self._factor = 1.0
+        self._factor: float | None = 1.0
 
     def set_factor(self, factor: float) -> None:
         """Multiply the initial rate by this from now on. Costs nothing as long as it stays the same."""
         if factor != self._factor:
             self.learning_rate = self.initial_rate * factor
             self._factor = factor
+
+    def forget_factor(self) -> None:
+        """The rate was set from outside: the next factor counts, whatever it is."""
+        self._factor = None
 
     def buffer_of(self, variable: Any, buffers: Any) -> Any:
         """That of a bare tf.Variable."""

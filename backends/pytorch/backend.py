@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,10 @@ from backends.base import (
     Transform,
     require_device,
 )
-from backends.optimizers import Constant, Optimizer, schedule_factor, schedule_name
+from backends.optimizers import Optimizer, schedule_name
 from backends.pytorch import INFO, checkpoint, input, models
 from backends.pytorch import optimizer as own_optimizer
+from backends.resume import epoch_seed
 
 
 class FrameworkBackend(Backend):
@@ -42,6 +44,7 @@ class FrameworkBackend(Backend):
         require_device(session, self.devices())
         torch.manual_seed(session.seed)
         torch.set_num_threads(session.threads)
+        _set_determinism(session.variant == "reproducible")
         self._device = torch.device(session.device)
         self._dtype: torch.dtype = getattr(torch, session.precision)
         self._loss_sum = torch.zeros((), dtype=self._dtype, device=self._device)
@@ -112,13 +115,20 @@ class FrameworkBackend(Backend):
         self._training: bool | None = None
 
     def configure_optimizer(self, optimizer: Optimizer) -> None:
-        trained = {name: tensor for name, tensor in self._tensors.items() if tensor.requires_grad}
-        self._optimizer = own_optimizer.make(optimizer, trained)
-        self._schedule, self._scheduler = optimizer.schedule, None
-        if not isinstance(optimizer.schedule, Constant):
-            self._scheduler = torch.optim.lr_scheduler.LambdaLR(
-                self._optimizer, lambda step: schedule_factor(optimizer.schedule, step)
-            )
+        self._learning = {name: tensor for name, tensor in self._tensors.items() if tensor.requires_grad}
+        self._optimizer = own_optimizer.make(optimizer, self._learning)
+        self._schedule = optimizer.schedule
+        self._scheduler = own_optimizer.schedule(optimizer, self._optimizer)
+
+    def optimizer_state(self) -> dict[str, np.ndarray]:
+        found = own_optimizer.state(self._optimizer, self._scheduler, self._learning)
+        return {name: self.to_numpy(tensor).copy() for name, tensor in found}
+
+    def load_optimizer_state(self, state: Mapping[str, np.ndarray]) -> None:
+        own_optimizer.load_state(self._optimizer, self._scheduler, self._learning, state)
+
+    def reseed(self, epoch: int) -> None:
+        torch.manual_seed(epoch_seed(self.session.seed, epoch))
 
     def input_pipeline(
         self, images: ImageList, transform: Transform, *, batch_size: int, training: bool
@@ -196,7 +206,7 @@ class FrameworkBackend(Backend):
         return gradients
 
     def moments(self) -> dict[str, np.ndarray]:
-        found = own_optimizer.moments(self._optimizer, self._tensors)
+        found = own_optimizer.moments(self._optimizer, self._learning)
         return {name: self.to_numpy(buffer).copy() for name, buffer in found}
 
     def to_numpy(self, array: Any) -> np.ndarray:
@@ -290,3 +300,12 @@ class FrameworkBackend(Backend):
         for module in self._stored_statistics:
             module.eval()
         self._training = training
+
+
+def _set_determinism(wanted: bool) -> None:
+    if torch.are_deterministic_algorithms_enabled() != wanted:  # the call alone imports for two seconds
+        torch.use_deterministic_algorithms(wanted)
+    torch.backends.cudnn.deterministic = wanted
+    torch.backends.cudnn.benchmark = False  # as torch starts: it would choose algorithms by their speed
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read once, when cuBLAS starts

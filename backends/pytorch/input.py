@@ -3,35 +3,44 @@
 from __future__ import annotations
 
 import functools
-import random
+from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from backends.base import NORMALIZATIONS, ImageList, Scaling, Session, Transform
+from backends.base import (
+    NORMALIZATIONS,
+    Batch,
+    DataError,
+    ImageList,
+    Scaling,
+    Session,
+    Transform,
+    one_line,
+)
 
 
 def pipeline(
     images: ImageList, transform: Transform, *, batch_size: int, training: bool, session: Session
 ) -> DataLoader[Any]:
     """Batches of images (N, 3, H, W) float32 and labels (N,) int64 in host memory; see
-    `Backend.input_pipeline`."""
-    folder = datasets.ImageFolder(images.root, transform=_transform(transform, training=training))
+    `Backend.input_pipeline`.
+
+    An iteration raises DataError at an image that cannot be read. It takes its order, and its workers theirs,
+    from a seed that it draws from torch's current generator: workers that lived on would keep their own.
+    """
+    folder = datasets.ImageFolder(images.root, _transform(transform, training=training), loader=_decoded)
     folder.samples = [
         (f"{images.root}/{file}", label) for file, label in zip(images.files, images.labels, strict=True)
     ]
-    generator = torch.Generator().manual_seed(session.seed)
-    return DataLoader(
+    return _Loader(
         folder,
         batch_size=batch_size,
         shuffle=training,
-        generator=generator,
         num_workers=session.input_workers,
-        worker_init_fn=_seed_worker,
-        persistent_workers=session.input_workers > 0,
         pin_memory=session.device != "cpu",
     )
 
@@ -64,7 +73,24 @@ def _rescale(image: torch.Tensor, *, scaling: Scaling) -> torch.Tensor:
     return (image.flip(0) if scaling.channels == "BGR" else image) * (255 / scaling.divisor)
 
 
-def _seed_worker(_: int) -> None:
-    seed = torch.initial_seed() % 2**32
-    random.seed(seed)
-    np.random.seed(seed)
+def _decoded(path: str) -> Image.Image:
+    """An image as torchvision's own loader reads it."""
+    try:
+        return datasets.folder.default_loader(path)
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        Image.DecompressionBombError,
+    ) as error:  # Pillow has no one class
+        raise DataError(f"image {path} cannot be read ({one_line(error)}); replace or remove it") from error
+
+
+class _Loader(DataLoader[Any]):
+    """A DataLoader whose errors are those of its images."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        try:
+            yield from super().__iter__()
+        except DataError as error:  # a worker's arrives as the text of its traceback, which ends with ours
+            raise DataError(str(error).rpartition(f"{DataError.__name__}: ")[2].strip()) from error
