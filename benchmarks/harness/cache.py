@@ -3,20 +3,66 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import platformdirs
+
+SEAL = ".sha256"
+"""Holds, in a folder that is kept, the hash of what was put there. The folder's hidden files do not count."""
 
 
 def cache_folder() -> Path:
     """Data sets and source weights: `$BENCHMARKS_CACHE`, or the user's cache folder."""
     given = os.environ.get("BENCHMARKS_CACHE")
     return Path(given) if given else Path(platformdirs.user_cache_dir("transfer-learning-benchmarks"))
+
+
+def kept(target: Path, fill: Callable[[Path], None]) -> Path:
+    """The folder `target` as `fill` fills it: now, unless it was filled before and is still the same to the
+    last byte."""
+    if not intact(target):
+        with whole_folder(target) as folder:
+            fill(folder)
+            seal(folder)
+            if target.exists() and not intact(target):  # and no other process has mended it meanwhile
+                shutil.rmtree(target)
+    return target
+
+
+def seal(folder: Path) -> None:
+    """Note what is in a folder, as the last thing that is done to it."""
+    (folder / SEAL).write_text(_content_sha256(folder))
+
+
+def intact(folder: Path) -> bool:
+    """Whether a folder holds what it held when it was sealed. Every byte is read."""
+    try:
+        return (folder / SEAL).read_bytes() == _content_sha256(folder).encode()
+    except FileNotFoundError:
+        return False
+
+
+def _content_sha256(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("[!.]*")):
+        if path.is_file():
+            digest.update(f"{path.relative_to(folder).as_posix()}\0{file_sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file of any size."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 @contextmanager

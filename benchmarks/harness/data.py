@@ -6,9 +6,12 @@ A data set is a folder (or a zip of one) with `train/<class>/*` and `test/<class
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
+import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,12 +22,21 @@ from PIL import Image, ImageFile
 from backends.base import DataError, ImageList, one_line
 from benchmarks.harness import sketch
 from benchmarks.harness.archive import unpack
-from benchmarks.harness.cache import cache_folder, whole_folder, write_whole
+from benchmarks.harness.cache import cache_folder, file_sha256, kept, write_whole
 from benchmarks.harness.profile import Profile
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")  # what all three frameworks decode
+FORMATS = ("JPEG", "PNG", "BMP")
+"""Pillow's names for them. It knows many more, and runs Ghostscript for one of those, whatever the suffix."""
+DEEP_MODES = ("I", "F")
+"""How the modes of pixels begin that have more than eight bits: Pillow cuts off what is above 255, and other
+decoders scale it."""
 TEST_NAMES = ("test", "valid", "val")
 MAX_PIXELS = 100_000_000  # per image, as decoded; a photograph has 50 million at most
+MAX_ASPECT = 100
+"""A longer strip becomes a giant where its shorter side is enlarged to what a network looks at."""
+UNFIT_NAME = re.compile("[\0-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters, and bytes that are no text: names end up in records, logs and on terminals."""
 
 HOTDOG_SHA1 = "fba480ffa8aa7e0febbb511d181409f899b9baa5"
 HOTDOG_URLS = (
@@ -75,24 +87,40 @@ def open_data(spec: str, profile: Profile, progress: Progress = no_progress) -> 
     Raises:
         DataError: it cannot be had, is damaged, or is not laid out as a data set.
     """
-    if spec in DRAWN:
-        per_class = (
-            profile.train_per_class or SKETCH_TRAIN_PER_CLASS,
-            profile.test_per_class or SKETCH_TEST_PER_CLASS,
-        )
-        folder = _drawn(spec, DRAWN[spec], *per_class, progress)
-    elif spec == "hotdog":
-        folder = _unpacked(fetch_hotdog(), progress)
-    else:
-        folder = _given(Path(spec).expanduser(), progress)
-    name = spec if spec in (*DRAWN, "hotdog") else Path(spec).name
-    return _checked(name, folder, profile.train_per_class, profile.test_per_class, progress)
+    name = spec if spec in (*DRAWN, "hotdog") else Path(spec).absolute().name
+    with _readable(spec):
+        if spec in DRAWN:
+            per_class = (
+                profile.train_per_class or SKETCH_TRAIN_PER_CLASS,
+                profile.test_per_class or SKETCH_TEST_PER_CLASS,
+            )
+            folder = _drawn(spec, DRAWN[spec], *per_class, progress)
+        elif spec == "hotdog":
+            folder = _unpacked(fetch_hotdog(), progress)
+        else:
+            folder = _given(Path(os.path.expanduser(spec)), progress)
+        return _checked(name, folder, profile.train_per_class, profile.test_per_class, progress)
 
 
 def open_source(progress: Progress = no_progress) -> DataSet:
     """The drawn source set, other foods than the target's, on which network A is trained."""
-    folder = _drawn("source", sketch.SOURCE_CLASSES, SOURCE_TRAIN_PER_CLASS, SOURCE_TEST_PER_CLASS, progress)
-    return _checked("sketch-source", folder, None, None, progress)
+    with _readable("sketch-source"):
+        folder = _drawn(
+            "source", sketch.SOURCE_CLASSES, SOURCE_TRAIN_PER_CLASS, SOURCE_TEST_PER_CLASS, progress
+        )
+        return _checked("sketch-source", folder, None, None, progress)
+
+
+@contextlib.contextmanager
+def _readable(spec: str) -> Iterator[None]:
+    """What the disk refuses, in one line."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"data {spec}: {one_line(error)}; make it readable and leave it alone while it is read, or see to"
+            f" room in the cache {cache_folder()} (BENCHMARKS_CACHE names another)"
+        ) from error
 
 
 def fetch_hotdog(urls: tuple[str, ...] = HOTDOG_URLS, sha1: str = HOTDOG_SHA1) -> Path:
@@ -141,17 +169,18 @@ def _drawn(
         / "data"
         / f"{name}-v{sketch.SKETCH_VERSION}-{train_per_class}+{test_per_class}-seed{SKETCH_SEED}"
     )
-    if not target.is_dir():
-        with whole_folder(target) as folder:
-            sketch.write_data_set(
-                folder,
-                classes=classes,
-                train_per_class=train_per_class,
-                test_per_class=test_per_class,
-                seed=SKETCH_SEED,
-                on_image=lambda done, total: progress(f"drawing the {name} images", done, total),
-            )
-    return target
+
+    def draw(folder: Path) -> None:
+        sketch.write_data_set(
+            folder,
+            classes=classes,
+            train_per_class=train_per_class,
+            test_per_class=test_per_class,
+            seed=SKETCH_SEED,
+            on_image=lambda done, total: progress(f"drawing the {name} images", done, total),
+        )
+
+    return kept(target, draw)
 
 
 def _given(path: Path, progress: Progress) -> Path:
@@ -164,11 +193,7 @@ def _given(path: Path, progress: Progress) -> Path:
 
 def _unpacked(archive: Path, progress: Progress) -> Path:
     progress(f"unpacking {archive.name}", 0, 1)
-    digest = hashlib.sha256()
-    with archive.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    target = cache_folder() / "data" / f"{archive.stem}-{digest.hexdigest()[:16]}"
+    target = cache_folder() / "data" / f"{archive.stem}-{file_sha256(archive)[:16]}"
     unpack(archive, target)
     return target
 
@@ -208,33 +233,41 @@ def list_images(folder: Path, per_class: int | None = None) -> ImageList:
     Raises:
         DataError: fewer than two classes, an empty class, or a file that is no image.
     """
-    classes = tuple(
-        sorted(child.name for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
-    )
+    classes = tuple(child.name for child in _children(folder) if child.is_dir())
     if len(classes) < 2:
         found = f"only the class '{classes[0]}'" if classes else "no class folder"
         raise DataError(f"data {folder}: {found}; a classifier needs at least two")
     files, labels = [], []
     for label, name in enumerate(classes):
-        images = sorted(child.name for child in (folder / name).iterdir() if not child.name.startswith("."))
+        images = _children(folder / name)
         if not images:
             raise DataError(f"data {folder / name}: this class is empty; add images or remove the folder")
         for image in images:
-            if not image.lower().endswith(IMAGE_SUFFIXES):
+            if not image.name.lower().endswith(IMAGE_SUFFIXES) or not image.is_file():
                 raise DataError(
-                    f"data {folder / name / image}: not one of {' '.join(IMAGE_SUFFIXES)}; move or convert it"
+                    f"data {image}: not one of {' '.join(IMAGE_SUFFIXES)}, or no file; move or convert it"
                 )
         taken = images[:per_class]
-        files += [f"{name}/{image}" for image in taken]
+        files += [f"{name}/{image.name}" for image in taken]
         labels += [label] * len(taken)
     return ImageList(root=str(folder), files=tuple(files), labels=tuple(labels), classes=classes)
+
+
+def _children(folder: Path) -> list[Path]:
+    """What is in a folder, in order of name, but for hidden things."""
+    shown = (child for child in folder.iterdir() if not child.name.startswith("."))
+    children = sorted(shown, key=lambda child: child.name)
+    for child in children:
+        if UNFIT_NAME.search(child.name):
+            raise DataError(f"data {folder}: the name {child.name!r} is no plain text; rename it")
+    return children
 
 
 def _hash(splits: tuple[ImageList, ...]) -> str:
     digest = hashlib.sha256()
     for split in splits:
         for file in split.files:
-            content = hashlib.sha256(Path(split.root, file).read_bytes()).digest()
+            content = bytes.fromhex(file_sha256(Path(split.root, file)))
             digest.update(file.encode() + b"\0" + content)
         digest.update(b"\1")
     return digest.hexdigest()
@@ -255,25 +288,32 @@ def _verify_once(data: DataSet, progress: Progress) -> None:
 
 
 def read_image(path: Path) -> Image.Image:
-    """A decoded image.
+    """A decoded image, in RGB.
 
     Raises:
-        DataError: it cannot be decoded, or is too large to be a photograph.
+        DataError: it cannot be decoded, or is no photograph by its size or depth.
     """
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # gluoncv switches it on for all of the process
     try:
-        with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise DataError(
-                    f"image {path}: {image.width} x {image.height} pixels are too many; shrink it"
-                )
-            image.load()  # after which its file may be closed
-            decoded: Image.Image = image
+        with Image.open(path, formats=FORMATS) as image:
+            _require_photograph(path, image)
+            decoded: Image.Image = image.convert("RGB")
             return decoded
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # what a decoder makes of a damaged file can be anything
         raise DataError(
             f"image {path}: cannot be decoded ({one_line(error)}); replace or remove it"
         ) from error
+
+
+def _require_photograph(path: Path, image: Image.Image) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise DataError(f"image {path}: {image.width} x {image.height} pixels are too many; shrink it")
+    if max(image.size) > MAX_ASPECT * min(image.size):
+        raise DataError(f"image {path}: a strip of {image.width} x {image.height} pixels; crop or remove it")
+    if image.mode.startswith(DEEP_MODES):
+        raise DataError(f"image {path}: more than 8 bits per channel ({image.mode}); convert it to 8")
 
 
 # --- Looking --------------------------------------------------------------------------------------
@@ -288,10 +328,8 @@ def contact_sheet(split: ImageList, *, each: int = 8, height: int = 160) -> Imag
     for row in rows:
         images = []
         for file in row:
-            with Image.open(Path(split.root, file)) as image:
-                images.append(
-                    image.convert("RGB").resize((max(1, round(image.width * height / image.height)), height))
-                )
+            image = read_image(Path(split.root, file))
+            images.append(image.resize((max(1, round(image.width * height / image.height)), height)))
         strip = Image.new("RGB", (sum(image.width + gap for image in images) - gap, height), "white")
         left = 0
         for image in images:

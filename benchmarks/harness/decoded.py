@@ -14,7 +14,9 @@ import mmap
 import os
 import shutil
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
 from typing import Literal
@@ -25,7 +27,7 @@ from PIL import Image
 
 from backends.base import DataError, ImageList, one_line
 from benchmarks.harness.augment import resized
-from benchmarks.harness.cache import cache_folder, whole_folder
+from benchmarks.harness.cache import cache_folder, intact, seal, whole_folder
 from benchmarks.harness.data import DataSet, Progress, no_progress, read_image
 
 VERSION = 1
@@ -95,14 +97,17 @@ class Decoded:
 
 
 def prepare(data: DataSet, progress: Progress = no_progress) -> None:
-    """Decode both splits, unless that has been done: for the process that starts the cells, so that none of
-    them does it on the clock.
+    """Decode both splits, unless that has been done and every byte is as it was: for the process that starts
+    the cells, so that none of them does it on the clock.
 
     Raises:
         DataError: as `open_decoded`.
     """
-    open_decoded(data.train, key_of(data, "train"), progress)
-    open_decoded(data.test, key_of(data, "test"), progress)
+    for images, key in ((data.train, key_of(data, "train")), (data.test, key_of(data, "test"))):
+        with _on_disk(_folder_of(key)) as folder:
+            if folder.exists() and not intact(folder):
+                shutil.rmtree(folder)
+        open_decoded(images, key, progress)
 
 
 def key_of(data: DataSet, split: Split) -> str:
@@ -120,8 +125,7 @@ def open_decoded(images: ImageList, key: str, progress: Progress = no_progress) 
     Raises:
         DataError: an image cannot be decoded, or the cache cannot be written; names the file.
     """
-    folder = cache_folder() / "decoded" / f"{key}-v{VERSION}"
-    try:
+    with _on_disk(_folder_of(key)) as folder:
         found = _opened(folder, len(images.files))
         if found is None:
             with whole_folder(folder) as partial:
@@ -130,14 +134,25 @@ def open_decoded(images: ImageList, key: str, progress: Progress = no_progress) 
                     # it is what was damaged, and no other process has mended it meanwhile
                     shutil.rmtree(folder)
             found = _opened(folder, len(images.files))
+    if found is None:
+        raise DataError(f"decoded images {folder}: damaged as soon as written; check the disk and remove it")
+    return found
+
+
+def _folder_of(key: str) -> Path:
+    return cache_folder() / "decoded" / f"{key}-v{VERSION}"
+
+
+@contextmanager
+def _on_disk(folder: Path) -> Iterator[Path]:
+    """What the disk refuses, in one line."""
+    try:
+        yield folder
     except OSError as error:
         raise DataError(
             f"decoded images {folder}: {error.strerror or one_line(error)};"
             " make room or remove it, or let BENCHMARKS_CACHE name another folder"
         ) from error
-    if found is None:
-        raise DataError(f"decoded images {folder}: damaged as soon as written; check the disk and remove it")
-    return found
 
 
 def _opened(folder: Path, images: int) -> Decoded | None:
@@ -170,6 +185,7 @@ def _decode_into(folder: Path, images: ImageList, progress: Progress) -> None:
         stream.flush()
         os.fsync(stream.fileno())  # or a power cut might leave a file of the right size without its content
     (folder / INDEX).write_bytes(msgspec.json.encode(Index.of(shapes)))
+    seal(folder)
 
 
 def decode(path: Path) -> np.ndarray:
@@ -178,7 +194,7 @@ def decode(path: Path) -> np.ndarray:
     Raises:
         DataError: it cannot be decoded, or is too large to be a photograph.
     """
-    return np.asarray(_reduced(read_image(path).convert("RGB")))
+    return np.asarray(_reduced(read_image(path)))
 
 
 def _reduced(image: Image.Image) -> Image.Image:
