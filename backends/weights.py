@@ -28,12 +28,12 @@ def select(
     Their precision is as it was.
 
     Raises:
-        WeightsError: names the first tensor that is missing or of another shape.
+        WeightsError: names the first tensor that is missing, of another shape or of no floating-point type.
     """
     wanted = [name for name in expected if head or not is_head(name)]
     for name in wanted:
         if name not in tensors:
-            found = ", ".join(list(tensors)[:3]) or "nothing"
+            found = ", ".join(map(repr, list(tensors)[:3])) or "nothing"
             raise WeightsError(
                 f"these weights have no tensor '{name}' (they begin with {found}): they are of another"
                 f" architecture"
@@ -43,6 +43,10 @@ def select(
                 f"tensor '{name}' has shape {tuple(tensors[name].shape)} where the network has"
                 f" {tuple(expected[name])}:"
                 " the weights are of another architecture, head or image size"
+            )
+        if tensors[name].dtype.kind != "f":
+            raise WeightsError(
+                f"tensor '{name}' holds values of type {tensors[name].dtype}; save it as float32"
             )
     return {name: tensors[name] for name in wanted}
 
@@ -58,6 +62,8 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     preprocess: str = ""
     key: str = ""
     """What made them, as a hash: see the pretraining cache."""
+    content_sha256: str = ""
+    """Of all that the file holds but this; `write` sets it, and `read` verifies it where it is there."""
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,7 +85,7 @@ def read(path: Path) -> Checkpoint:
     """Read a neutral checkpoint.
 
     Raises:
-        WeightsError: no such file, truncated, not safetensors, or not finite.
+        WeightsError: no such file, not safetensors, damaged, or not finite.
     """
     try:
         data = path.read_bytes()
@@ -89,21 +95,39 @@ def read(path: Path) -> Checkpoint:
         tensors = safetensors_load(data)
         header = json.loads(data[8 : 8 + struct.unpack("<Q", data[:8])[0]])
         origin = msgspec.convert(header.get("__metadata__", {}), Origin)
-    except (SafetensorError, ValueError, KeyError, struct.error) as error:
+    except (SafetensorError, ValueError, struct.error) as error:
         raise WeightsError(
-            f"weights {path}: not a whole safetensors file ({one_line(error)}); fetch or convert it again"
+            f"weights {path}: not a whole safetensors file ({one_line(error)}); {_AGAIN}"
         ) from error
+    except KeyError as error:
+        raise WeightsError(
+            f"weights {path}: holds values of type {error}, which NumPy lacks; save them as float32"
+        ) from error
+    if origin.content_sha256 not in ("", _content_sha256(tensors, origin)):
+        raise WeightsError(f"weights {path}: damaged, it is no longer what was written; {_AGAIN}")
     for name, tensor in tensors.items():
         if not np.isfinite(tensor).all():
             raise WeightsError(
-                f"weights {path}: tensor '{name}' holds NaN or infinity; the file cannot be used"
+                f"weights {path}: tensor {name!r} holds NaN or infinity; the file cannot be used"
             )
     return Checkpoint(name=path.name, sha256=sha256_of(data), origin=origin, tensors=tensors)
+
+
+_AGAIN = "fetch or convert it again, or remove it where it is the cache's own, which is made anew"
+
+
+def _content_sha256(tensors: Mapping[str, np.ndarray], origin: Origin) -> str:
+    digest = hashlib.sha256(msgspec.json.encode(msgspec.structs.replace(origin, content_sha256="")))
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {tensors[name].shape}\n".encode())
+        digest.update(tensors[name].tobytes())
+    return digest.hexdigest()
 
 
 def write(path: Path, tensors: Mapping[str, np.ndarray], origin: Origin) -> str:
     """Write a neutral checkpoint whole or not at all; returns the SHA-256 of its bytes."""
     contiguous = {name: np.ascontiguousarray(tensor, dtype=np.float32) for name, tensor in tensors.items()}
+    origin = msgspec.structs.replace(origin, content_sha256=_content_sha256(contiguous, origin))
     data = safetensors_save(contiguous, metadata=msgspec.to_builtins(origin))
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")

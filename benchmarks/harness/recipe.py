@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -11,6 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from backends.architectures import ARCHITECTURES
 from backends.base import (
     Head,
     Initializer,
@@ -38,6 +41,9 @@ Protocol = Literal[
     "scratch",
     "pretrain",
 ]
+
+PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+"""What an id looks like."""
 
 REFERENCE_BACKEND = "pytorch"
 """Makes what the matched track shares: network A, and the gate's golden files."""
@@ -231,7 +237,7 @@ def read_recipes(path: Path) -> tuple[Recipe, ...]:
             msgspec.convert(_merged(base, {**changes, "id": f"{path.stem}-{name}"}), Recipe)
             for name, changes in sweep.items()
         ]
-    except (msgspec.DecodeError, UnicodeDecodeError, AttributeError, TypeError, OSError) as error:
+    except (ValueError, RecursionError, AttributeError, TypeError, OSError) as error:
         raise UsageError(f"recipe {path}: {one_line(error)}") from error
     for recipe in recipes:
         for problem in _problems(recipe):
@@ -257,6 +263,11 @@ def _same_kind(value: Mapping[str, Any], there: Mapping[str, Any]) -> bool:
 
 def _problems(recipe: Recipe) -> Iterator[str]:
     """What the types alone do not forbid."""
+    if not PLAIN_NAME.fullmatch(recipe.id):
+        yield "an id names files: letters and digits make it, with '-', '_' and '.' between them"
+    if recipe.architecture not in ARCHITECTURES:
+        yield f"no architecture '{recipe.architecture}'; there are: {', '.join(ARCHITECTURES)}"
+    yield from _impossible_numbers(recipe)
     matched = recipe.track == "matched"
     if (recipe.backend is None) != (matched and recipe.protocol != "pretrain"):
         yield "`backend` belongs into native and pretraining recipes, and into no other"
@@ -289,6 +300,42 @@ def _problems(recipe: Recipe) -> Iterator[str]:
         yield f"dropout {recipe.dropout} is no multiple of 1/256"
     if recipe.validation is not None and not 0 < recipe.validation.share < 1:
         yield f"validation.share {recipe.validation.share} is no part of the training set"
+
+
+def _impossible_numbers(recipe: Recipe) -> Iterator[str]:
+    for field, value in _numbers(msgspec.to_builtins(recipe)):
+        if not math.isfinite(value):
+            yield f"{field} {value} is no number to train with"
+    schedules = [phase.optimizer.schedule for phase in recipe.phases]
+    for field, count in (
+        ("batch_size", recipe.batch_size),
+        ("image_size", recipe.image_size),
+        ("classes", recipe.classes),
+        *(("schedule.steps", getattr(schedule, "steps", None)) for schedule in schedules),
+        *(("schedule.epochs", getattr(schedule, "epochs", None)) for schedule in schedules),
+    ):
+        if count is not None and count < 1:
+            yield f"{field} {count}: one is the least"
+    for field, (least, most), limit in (
+        ("input.scale", recipe.input.scale, 1.0),
+        ("input.ratio", recipe.input.ratio, math.inf),
+    ):
+        if not 0 < least <= most <= limit:
+            yield f"{field} [{least}, {most}]: from a small positive number to a larger one, {limit} at most"
+    if recipe.input.resize_factor < 1:
+        yield f"input.resize_factor {recipe.input.resize_factor}: the centre would be larger than the image"
+
+
+def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
+    """Every number within plain values, with its place."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _numbers(inner, f"{name}.{key}" if name else key)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _numbers(inner, name)
+    elif isinstance(value, float):
+        yield name, value
 
 
 def recipes_of(pattern: str) -> tuple[Recipe, ...]:
