@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
-import psutil
 import typer
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 import backends
 from backends.base import BackendInfo, BenchmarkError, UsageError
 from benchmarks.commands import data, studies, weights
-from benchmarks.commands.shared import err, out, require_report_libraries
+from benchmarks.commands.doctor import doctor
+from benchmarks.commands.run import run
+from benchmarks.commands.shared import display, err, out, require_report_libraries
 from benchmarks.harness import plan, record, runner, source
-from benchmarks.harness.cache import cache_folder, write_whole
+from benchmarks.harness.cache import write_whole
 from benchmarks.harness.environment import PROJECT
 from benchmarks.harness.recipe import all_recipes, recipes_of
-from benchmarks.harness.session import run_folder
+from benchmarks.harness.run import Run
 
 app = typer.Typer(
     name="python -m benchmarks",
@@ -32,7 +30,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
 )
 
 BackendOption = Annotated[
@@ -74,7 +72,7 @@ def pretrain(
     cards = _cards(backend)
     for recipe in all_recipes():
         if recipe.protocol == "pretrain" and recipe.backend in {card.name for card in cards}:
-            start = source.network_a(recipe, device=device, console=err)
+            start = source.network_a(recipe, device=device, display=display)
             out.print(
                 f"{recipe.backend} {recipe.architecture}: {start.path} (sha256 {start.sha256})",
                 soft_wrap=True,
@@ -93,7 +91,7 @@ def report(
     so that `tox run -m bench -- OPTIONS` can hand the same ones to every step.
     """
     name = run or _run_argument(context.args) or "local"
-    folder = run_folder(name)
+    folder = Run(name).folder
     if not (folder / "records").is_dir():
         raise UsageError(
             f"run {name}: {folder} has no records; `tox run -m bench` or `pytest benchmarks` makes some"
@@ -107,38 +105,6 @@ def report(
     merge.merge(folder)
     out.print(text, markup=False, highlight=False, soft_wrap=True)
     out.print(f"{folder / 'report.md'}", soft_wrap=True)
-
-
-@app.command()
-def doctor() -> None:
-    """What is installed per backend, on which devices; what is cached; and what to type next."""
-    found = Table("backend", "framework", "version", "devices", "Python", box=None)
-    ready = []
-    for card in backends.known().values():
-        python = runner.interpreter_of(card)
-        if python is None:
-            found.add_row(card.name, card.title, "-", "-", f"none: tox run -e bench-{card.name} --notest")
-            continue
-        try:
-            with tempfile.TemporaryDirectory() as logs:
-                answer = runner.probe(card, log=Path(logs) / "probe.log")
-            found.add_row(card.name, card.title, answer.version, ", ".join(answer.devices), str(python))
-            ready.append(card.name)
-        except BenchmarkError as error:
-            found.add_row(card.name, card.title, "broken", "-", str(error))
-    out.print(found)
-    cache = cache_folder()
-    disk = shutil.disk_usage(cache if cache.exists() else Path.home()).free
-    out.print(
-        f"\ncache    {cache}"
-        f"\ndisk     {disk / 2**30:.0f} GiB free"
-        f"\nmemory   {psutil.virtual_memory().available / 2**30:.1f} GiB free"
-        f"\ncores    {runner.threads()} physical, one thread each",
-        highlight=False,
-    )
-    for path in sorted((cache / "weights").glob("*.safetensors")):
-        out.print(f"weights  {path.name}  {path.stat().st_size / 2**20:.0f} MiB", highlight=False)
-    out.print("\nnext     " + ("pytest benchmarks, or tox run -m bench" if ready else "tox run -m bench"))
 
 
 @app.command()
@@ -165,6 +131,8 @@ def schema() -> None:
     sys.stdout.write(record.json_schema().decode())
 
 
+app.command()(run)
+app.command()(doctor)
 app.command()(studies.advise)
 app.command("range-test")(studies.range_test)
 app.add_typer(data.app, name="data")

@@ -15,6 +15,7 @@ import backends
 from backends.base import BenchmarkError
 from benchmarks.harness import plan, runner, scenarios
 from benchmarks.harness.plan import Cell
+from benchmarks.harness.progress import Display
 from benchmarks.harness.record import Gate, Record
 from benchmarks.harness.session import Session
 
@@ -46,14 +47,14 @@ RECORDS = pytest.StashKey[dict[str, Record]]()
 def pytest_configure(config: pytest.Config) -> None:
     if config.option.help or config.option.version:
         return
-    console = Console(file=sys.__stdout__)  # a cell runs with pytest's capture switched off
+    display = Display(Console(file=sys.__stdout__))  # a cell runs with pytest's capture switched off
     try:
         values = {flag.key: config.getoption(flag.name) for flag in plan.FLAGS}
         options = plan.parse(values)
         cells = _cells(options)
         if not cells:
             pytest.exit(f"none of the cells asked for is one of {os.environ[ENVIRONMENT]}'s", returncode=0)
-        session = Session(options, cells, console)
+        session = Session(options, cells, display)
     except (BenchmarkError, OSError) as error:
         pytest.exit(f"{type(error).__name__}: {error}", returncode=2)
     config.stash[SESSION] = session
@@ -61,7 +62,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "benchmark(...): pytest-benchmark's options for a test")
     if not config.option.benchmark_json:
         names = "-".join(sorted({cell.backend for cell in session.cells}))
-        config.option.benchmark_json = str(session.folder / f"{names}.json")
+        config.option.benchmark_json = str(session.run_folder.folder / f"{names}.json")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if SESSION in config.stash:
+        config.stash[SESSION].close()
 
 
 def _cells(options: plan.Options) -> list[Cell]:
@@ -114,7 +120,7 @@ def gate(request: pytest.FixtureRequest) -> Gate:
     capture = request.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
         try:
-            found = request.config.stash[SESSION].gate_of(request.param)
+            found = request.config.stash[SESSION].supplies.gate_of(request.param)
         except BenchmarkError as error:
             pytest.fail(f"{type(error).__name__}: {error}", pytrace=False)
     assert found is not None

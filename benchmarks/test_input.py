@@ -18,16 +18,17 @@ ROUNDS = 5
 @pytest.mark.parametrize("image_size", [96, 224])
 def test_input(image_size: int, request: pytest.FixtureRequest, benchmark: Any) -> None:
     session = request.config.stash[SESSION]
+    data = session.supplies.data
     if session.options.profile == "smoke":
         pytest.skip("a few hundred images are too few to time an input pipeline; --profile cpu takes all")
-    decoded = open_decoded(session.data.train, key_of(session.data, "train"))
+    decoded = open_decoded(data.train, key_of(data, "train"))
     transform = Transform(size=image_size, resize=round(image_size * 256 / 224))
     hashes = set()
 
     def first_epoch() -> tuple[tuple[Batches], dict[str, Any]]:
         batches = Batches(
             decoded,
-            session.data.train.labels,
+            data.train.labels,
             transform,
             batch_size=BATCH_SIZE,
             training=True,
@@ -46,8 +47,8 @@ def test_input(image_size: int, request: pytest.FixtureRequest, benchmark: Any) 
         image_size=image_size,
         batch_size=BATCH_SIZE,
         threads=THREADS,
-        data=session.data.name,
-        data_sha256=session.data.sha256,
+        data=data.name,
+        data_sha256=data.sha256,
         batches_sha256=hashes.pop(),
     )
     if benchmark.stats is not None:  # None under --benchmark-disable

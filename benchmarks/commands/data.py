@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.commands.shared import DATA_HELP, ProfileOption, err, out
+from benchmarks.commands.shared import DATA_HELP, ProfileOption, display, out
 from benchmarks.harness import data
 from benchmarks.harness.profile import profile_of
 from benchmarks.harness.progress import JobProgress
@@ -43,7 +43,7 @@ def data_check(
 
 
 def _open(spec: str, profile: str) -> data.DataSet:
-    with JobProgress("data", err) as shown:
+    with JobProgress("data", display) as shown:
         return data.open_data(spec, profile_of(profile), shown.images)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
-from typing import Annotated
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -12,9 +15,12 @@ from backends.architectures import ARCHITECTURES
 from backends.base import UsageError
 from benchmarks.harness import plan, runner
 from benchmarks.harness.profile import PROFILES
-from benchmarks.harness.session import Session
+from benchmarks.harness.progress import Display
+from benchmarks.harness.run import Run
+from benchmarks.harness.supplies import Supplies
 
 out, err = Console(), Console(stderr=True)
+display = Display(err)
 
 DATA_HELP = "sketch, sketch-five, hotdog, or the path of a folder or zip."
 START_HELP = "source, imagenet, or a .safetensors file. Default: the recipe's own."
@@ -28,6 +34,39 @@ ArchitectureOption = Annotated[
 ]
 
 
+def takes_flags(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command, whose first parameter takes `Options`, an option for each flag of `plan.FLAGS`."""
+    own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+    flags = [
+        inspect.Parameter(
+            flag.key,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=False if flag.switch else None,
+            annotation=Annotated[_TYPES[flag.many, flag.switch], typer.Option(flag.name, help=flag.help)],
+        )
+        for flag in plan.FLAGS
+    ]
+
+    @functools.wraps(command)
+    def with_flags(**values: Any) -> None:
+        rest = {parameter.name: values.pop(parameter.name) for parameter in own}
+        command(plan.parse(values), **rest)
+
+    parameters = [*flags, *(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own)]
+    with_flags.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    with_flags.__annotations__ = {p.name: p.annotation for p in parameters}
+    del with_flags.__wrapped__
+    return with_flags
+
+
+_TYPES: dict[tuple[bool, bool], Any] = {
+    (True, False): list[str] | None,
+    (False, True): bool,
+    (False, False): str | None,
+}
+"""Of an option that may be given several times, or is a switch."""
+
+
 def one_cell(
     recipe: str,
     backend: str,
@@ -37,7 +76,7 @@ def one_cell(
     *,
     image_size: int | None,
     run: str,
-) -> tuple[Session, plan.Cell]:
+) -> tuple[Supplies, plan.Cell]:
     """A cell that is prepared to be looked at, and not run for a record."""
     options = plan.parse(
         {
@@ -53,7 +92,7 @@ def one_cell(
     cells = plan.plan(options, runner.available())
     if len(cells) != 1:
         raise UsageError(f"--recipe {recipe}: one recipe at a time")
-    return Session(options, cells, err, keeps_records=False), cells[0]
+    return Supplies(options, cells, Run(run), display), cells[0]
 
 
 def require_report_libraries() -> None:

@@ -19,7 +19,7 @@ from benchmarks.commands.shared import (
     DATA_HELP,
     START_HELP,
     ProfileOption,
-    err,
+    display,
     one_cell,
     out,
     require_report_libraries,
@@ -54,23 +54,23 @@ def range_test(
     require_report_libraries()
     from benchmarks.report import plots
 
-    session, cell = one_cell(recipe, backend, data_, weights_, profile, image_size=image_size, run=run)
+    supplies, cell = one_cell(recipe, backend, data_, weights_, profile, image_size=image_size, run=run)
     threads = runner.threads()
     job = RangeTestJob(
         cell=cell,
-        data=session.data,
-        weights=session.weights_for(cell),
+        data=supplies.data,
+        weights=supplies.weights_for(cell),
         threads=threads,
         input_workers=runner.input_workers(cell.device, threads),
         lowest=lowest,
         highest=highest,
         steps=steps,
     )
-    log = session.folder / "logs" / f"range-test-{cell.id}.log"
-    with JobProgress(f"range test of {cell.id}", err) as shown:
+    log = supplies.run.log(f"range-test-{cell.id}")
+    with JobProgress(f"range test of {cell.id}", display) as shown:
         result = runner.range_test(job, log=log, on_event=shown.on_event)
-    figures = session.folder / "range-tests" / f"{cell.id}.json"
-    plot = session.folder / "plots" / f"range-test-{cell.id}.svg"
+    figures = supplies.run.folder / "range-tests" / f"{cell.id}.json"
+    plot = supplies.run.folder / "plots" / f"range-test-{cell.id}.svg"
     for path, content in ((figures, record.to_json(result)), (plot, plots.range_test(result))):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, content)
@@ -100,18 +100,18 @@ def advise(
     Examples: `python -m benchmarks advise --data hotdog.zip`, `python -m benchmarks advise --data sketch`
     """
     architecture_of(arch)  # raises for one that does not exist
-    session, cell = one_cell(
+    supplies, cell = one_cell(
         f"matched-{arch}-frozen", backend, data_, weights_, profile, image_size=image_size, run="local"
     )
     threads = runner.threads()
     job = AdviseJob(
         cell=cell,
-        data=session.data,
-        weights=session.weights_for(cell),
+        data=supplies.data,
+        weights=supplies.weights_for(cell),
         threads=threads,
         input_workers=runner.input_workers(cell.device, threads),
     )
-    with tempfile.TemporaryDirectory() as logs, JobProgress("advise", err) as shown:
+    with tempfile.TemporaryDirectory() as logs, JobProgress("advise", display) as shown:
         evidence = runner.advise(job, log=Path(logs) / "advise.log", on_event=shown.on_event)
     found = advice.advise(evidence)
     if as_json:

@@ -7,6 +7,7 @@ import sys
 import time
 import traceback
 from datetime import datetime, timezone
+from pathlib import Path
 from statistics import median
 
 import msgspec
@@ -14,6 +15,7 @@ import msgspec
 import backends
 from backends.base import Backend, BenchmarkError, NumericalError, Pipeline, one_line
 from benchmarks.harness import classifier, environment, starting, timing
+from benchmarks.harness.initial import sha256_of
 from benchmarks.harness.messages import CellJob, Emit, Stage
 from benchmarks.harness.phases import Story, Trained, Trainer
 from benchmarks.harness.record import (
@@ -25,6 +27,7 @@ from benchmarks.harness.record import (
     Record,
     Throughput,
 )
+from benchmarks.harness.snapshot import Keeper
 
 
 class GateError(BenchmarkError):
@@ -50,7 +53,8 @@ def run_cell(job: CellJob, emit: Emit) -> Record:
         backend = backends.load(card)(session)
         spec, weights = starting.build(backend, cell, job.data, job.weights)
         description = msgspec.structs.replace(description, weights=weights)
-        trainer = Trainer(backend, spec, cell, job.data, story, emit)
+        keeper = Keeper(Path(job.snapshot), job.key) if job.snapshot and job.key else None
+        trainer = Trainer(backend, spec, cell, job.data, story, emit, keeper)
         measured["training"] = trainer.settings
         if cell.recipe.classifier is not None:
             fitted = classifier.fit(trainer, cell.recipe.classifier)
@@ -59,11 +63,14 @@ def run_cell(job: CellJob, emit: Emit) -> Record:
         else:
             trained = trainer.train()
             measured["accuracy"] = _accuracy(trained.correct, epoch=trained.epoch)
-            emit(Stage(text="timing"))
-            measured["throughput"] = _throughput(trainer, trained, limit=cell.profile.timing_seconds)
+            measured["trained_sha256"] = sha256_of(backend.export_weights())
+            if cell.timed and not story.resumed:
+                emit(Stage(text="timing"))
+                measured["throughput"] = _throughput(trainer, trained, limit=cell.profile.timing_seconds)
     except Exception as error:
         failure = failure_of(error)
     return Record(
+        key=job.key,
         cell=description,
         status="failed" if failure else "ok",
         error=failure,
@@ -71,6 +78,7 @@ def run_cell(job: CellJob, emit: Emit) -> Record:
         batches_sha256=tuple(story.hashes),
         extractions=tuple(story.extractions),
         curve=tuple(story.curve),
+        resumed=tuple(story.resumed),
         settings=story.settings,
         memory=Memory(
             peak_rss_bytes=peak_rss_bytes(),

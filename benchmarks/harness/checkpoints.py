@@ -63,7 +63,7 @@ def pretrain(job: PretrainJob, emit: Emit) -> PretrainDone:
         train,
         pipelines.Scored(test, parts.test.labels),
         train_images=len(parts.train.places),
-        count=settings.epochs,
+        last=settings.epochs,
         on_step=phases.step_events(emit, settings.epochs),
     ):
         emit(EpochEnd(row=result.row, epochs=settings.epochs))

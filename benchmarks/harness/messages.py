@@ -36,6 +36,10 @@ class CellJob(msgspec.Struct, frozen=True, kw_only=True, tag="cell"):
     input_workers: int
     gate: Gate | None = None
     """Matched track: it has been passed, or failed."""
+    key: str | None = None
+    """See `Record.key`."""
+    snapshot: str | None = None
+    """The file that keeps the training from epoch to epoch, and that it goes on from; None: none."""
 
     def description(self, framework_version: str) -> CellDescription:
         """The record's description of the cell."""
@@ -192,6 +196,12 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True, tag="stage"):
     text: str
 
 
+class Notice(msgspec.Struct, frozen=True, kw_only=True, tag="notice"):
+    """Something a reader of the output should know afterwards too."""
+
+    text: str
+
+
 class CellDone(msgspec.Struct, frozen=True, kw_only=True, tag="cell-done"):
     """The record, of a failed cell too."""
 
@@ -250,5 +260,5 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
 
 Outcome = CellDone | PretrainDone | GateDone | RangeTestDone | AdviseDone | WeightsDone | ProbeDone | Failed
 """The last event of a job."""
-Event = Step | EpochEnd | Stage | Outcome
+Event = Step | EpochEnd | Stage | Notice | Outcome
 Emit = Callable[[Event], None]

@@ -12,11 +12,12 @@ from backends.base import Backend, ModelSpec, Pipeline
 from benchmarks.harness import features, pipelines, training
 from benchmarks.harness.data import DataSet
 from benchmarks.harness.initial import Tensors
-from benchmarks.harness.messages import Emit, EpochEnd, Stage, Step
+from benchmarks.harness.messages import Emit, EpochEnd, Notice, Stage, Step
 from benchmarks.harness.pipelines import Part, Parts, Scored
 from benchmarks.harness.plan import Cell
 from benchmarks.harness.recipe import Phase
 from benchmarks.harness.record import Epoch, Extraction, PhaseTraining, Training
+from benchmarks.harness.snapshot import Keeper, Notes, Snapshot, SnapshotError
 from benchmarks.harness.starting import head_of
 
 STEP_EVENTS_PER_SECOND = 5  # enough for a smooth bar, and nothing against a step
@@ -29,6 +30,7 @@ class Story:
         self.curve: list[Epoch] = []
         self.hashes: list[str] = []
         self.extractions: list[Extraction] = []
+        self.resumed: list[int] = []
         self.settings: dict[str, object] = {}
 
 
@@ -81,31 +83,46 @@ class Trainer:
     """Takes a network that has been built through the phases of its recipe."""
 
     def __init__(
-        self, backend: Backend, spec: ModelSpec, cell: Cell, data: DataSet, story: Story, emit: Emit
+        self,
+        backend: Backend,
+        spec: ModelSpec,
+        cell: Cell,
+        data: DataSet,
+        story: Story,
+        emit: Emit,
+        keeper: Keeper | None = None,
     ) -> None:
+        """Args:
+        keeper: where the training is kept from epoch to epoch, and gone on with; None: nowhere.
+        """
         self.backend, self.spec, self.cell, self.data = backend, spec, cell, data
         self.recipe = cell.recipe
         self.parts = pipelines.parts_of(data, self.recipe.validation)
         self.settings = settings_of(cell, self.parts)
-        self.story, self.emit = story, emit
+        self.story, self.emit, self.keeper = story, emit, keeper
 
     def train(self) -> Trained:
-        """Train all phases.
+        """Train all phases, or what a process that was killed has left of them.
 
         Raises:
             NumericalError: the loss or a logit is not finite.
+            SnapshotError: the training cannot be kept.
         """
+        saved = self._saved()
         body: Tensors | None = None
         for number, (phase, in_force) in enumerate(
             zip(self.recipe.phases, self.settings.phases, strict=True), start=1
         ):
+            if saved is not None and number < saved.notes.phase:
+                continue
             if body is not None:
                 self.rebuild(body)
             make: PipelineOf = self._images
             body = None
             if phase.on == "features":
                 make, body = self._enter_at_features()
-            trained = self._train_phase(number, phase, in_force, make)
+            trained = self._train_phase(number, phase, in_force, make, saved)
+            saved = None
         return msgspec.structs.replace(trained, body=body)
 
     def rebuild(self, body: Tensors) -> None:
@@ -175,13 +192,40 @@ class Trainer:
 
         return make, {name: tensor for name, tensor in tensors.items() if name not in head}
 
-    def _train_phase(self, number: int, phase: Phase, in_force: PhaseTraining, make: PipelineOf) -> Trained:
-        backend, parts = self.backend, self.parts
+    def _saved(self) -> Snapshot | None:
+        """The training that another process has begun; its story becomes ours."""
+        if self.keeper is None:
+            return None
+        try:
+            saved = self.keeper.read()
+        except SnapshotError as error:
+            self.emit(Notice(text=f"{error}; the training starts anew"))
+            return None
+        if saved is not None:
+            notes, story = saved.notes, self.story
+            story.curve, story.hashes = list(notes.curve), list(notes.hashes)
+            story.extractions = list(notes.extractions)
+            story.resumed = [*notes.resumed, notes.curve[-1].epoch]
+            self.emit(Notice(text=f"goes on after epoch {notes.curve[-1].epoch}"))
+        return saved
+
+    def _train_phase(
+        self, number: int, phase: Phase, in_force: PhaseTraining, make: PipelineOf, saved: Snapshot | None
+    ) -> Trained:
+        backend, parts, curve, validation = self.backend, self.parts, self.story.curve, self.recipe.validation
         backend.set_trainable(phase.trainable)
         backend.configure_optimizer(in_force.optimizer)
         self.story.settings = backend.settings()
-        before = len(self.story.curve)
-        train = make(parts.train, True, before + 1)
+        chosen: training.EpochResult | None = None
+        weights: Tensors | None = None
+        if saved is not None:
+            backend.load_weights(saved.weights, head=True)
+            backend.load_optimizer_state(saved.optimizer)
+            chosen, weights = saved.notes.chosen, saved.chosen or saved.weights
+        last = sum(row.phase < number for row in curve) + in_force.epochs
+        if chosen is not None and self._gave_up(curve[-1], chosen.row):
+            last = len(curve)
+        train = make(parts.train, True, len(curve) + 1)
         results = training.epochs(
             backend,
             train,
@@ -190,12 +234,22 @@ class Trainer:
             if parts.validation
             else None,
             train_images=len(parts.train.places),
-            count=in_force.epochs,
-            before=before,
+            first=len(curve) + 1,
+            last=last,
             phase=number,
-            on_step=step_events(self.emit, before + in_force.epochs),
+            on_step=step_events(self.emit, last),
         )
-        chosen = self._chosen(self._noted(results, train, before + in_force.epochs))
+        for result in self._noted(results, train, last):
+            if validation is None or chosen is None or _accuracy(result) > _accuracy(chosen):
+                chosen = result
+                weights = backend.export_weights() if validation else None
+            if phase.on == "images":  # an epoch on stored features takes no longer than to keep it
+                self._keep(number, chosen, weights if chosen is not result else None)
+            if self._gave_up(result.row, chosen.row):
+                break
+        assert chosen is not None
+        if validation is not None and weights is not None:
+            backend.load_weights(weights, head=True)
         return Trained(
             correct=chosen.correct,
             epoch=chosen.row.epoch,
@@ -215,22 +269,31 @@ class Trainer:
             self.emit(EpochEnd(row=result.row, epochs=epochs))
             yield result
 
-    def _chosen(self, results: Iterable[training.EpochResult]) -> training.EpochResult:
-        """The last epoch; with a validation set the best by it (the earliest of equals), whose weights are
-        then restored."""
-        chosen: training.EpochResult | None = None
-        weights: Tensors | None = None
-        validation = self.recipe.validation
-        for result in results:
-            if validation is None or chosen is None or _accuracy(result) > _accuracy(chosen):
-                chosen = result
-                weights = self.backend.export_weights() if validation else None
-            elif validation.patience and result.row.epoch - chosen.row.epoch >= validation.patience:
-                break
-        assert chosen is not None
-        if weights is not None:
-            self.backend.load_weights(weights, head=True)
-        return chosen
+    def _gave_up(self, latest: Epoch, best: Epoch) -> bool:
+        """Whether the validation set has waited long enough for a better epoch."""
+        patience = self.recipe.validation.patience if self.recipe.validation else None
+        return bool(patience) and latest.epoch - best.epoch >= (patience or 0)
+
+    def _keep(self, number: int, chosen: training.EpochResult, chosen_weights: Tensors | None) -> None:
+        if self.keeper is None:
+            return
+        story = self.story
+        self.keeper.write(
+            Snapshot(
+                notes=Notes(
+                    key=self.keeper.key,
+                    phase=number,
+                    chosen=chosen,
+                    curve=tuple(story.curve),
+                    hashes=tuple(story.hashes),
+                    extractions=tuple(story.extractions),
+                    resumed=tuple(story.resumed),
+                ),
+                weights=self.backend.export_weights(),
+                optimizer=self.backend.optimizer_state(),
+                chosen=chosen_weights,
+            )
+        )
 
     def _told(self, what: str) -> features.OnProgress:
         def on_progress(done: int, total: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -91,7 +92,18 @@ FLAGS = (
         default="local",
         help="name of the run, a folder under results/runs, or a path; default: local",
     ),
+    Flag(name="--no-timing", switch=True, help="train and score only; records hold no throughput"),
     Flag(name="--resume", switch=True, help="keep the run's finished cells and run the others"),
+    Flag(
+        name="--allow-dirty",
+        switch=True,
+        help="let a run keep records that other code made; what they show together is yours to judge",
+    ),
+    Flag(
+        name="--cell-timeout",
+        default=1800,
+        help="seconds of silence after which a cell's process is taken for hung and killed; default: 1800",
+    ),
 )
 
 
@@ -114,7 +126,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     device: str = "cpu"
     precision: str = "float32"
     run: str = "local"
+    no_timing: bool = False
     resume: bool = False
+    allow_dirty: bool = False
+    cell_timeout: float = 1800
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,6 +142,8 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     profile: Profile
     device: str
     precision: str
+    timed: bool = True
+    """Whether throughput is measured, after the training."""
 
     @property
     def id(self) -> str:
@@ -168,6 +185,8 @@ def parse(values: dict[str, Any]) -> Options:
         raise UsageError(f"option {error}") from error
     if options.seeds < 1:
         raise UsageError(f"--seeds {options.seeds}: at least one seed is needed")
+    if options.cell_timeout <= 0:
+        raise UsageError(f"--cell-timeout {options.cell_timeout:g}: more than no seconds")
     profile_of(options.profile)
     _known("--track", options.track, TRACKS)
     _known("--protocol", options.protocol, PROTOCOLS)
@@ -229,11 +248,32 @@ def plan(options: Options, available: tuple[BackendInfo, ...]) -> list[Cell]:
             profile=profile,
             device=options.device,
             precision=options.precision,
+            timed=not options.no_timing,
         )
         for seed in range(options.seeds)
         for recipe in recipes
         for backend in backends_of(recipe, names)
         for variant in options.variant or ("default",)
+    ]
+
+
+def alternating(cells: Sequence[Cell]) -> list[Cell]:
+    """The cells in an order in which every second comparison runs its backends backwards (A B C, C B A, ...):
+    what drifts on a machine meets all of them alike.
+
+    A comparison are the cells that differ in nothing but the backend and, in the native track, what belongs
+    to it.
+    """
+    comparisons: dict[Hashable, list[Cell]] = {}
+    for cell in cells:
+        recipe = cell.recipe
+        own = recipe.backend is not None and recipe.canonical
+        what = recipe.protocol if own else recipe.id
+        comparisons.setdefault((cell.seed, recipe.track, what, cell.variant), []).append(cell)
+    return [
+        cell
+        for place, comparison in enumerate(comparisons.values())
+        for cell in (comparison[::-1] if place % 2 else comparison)
     ]
 
 

@@ -3,52 +3,80 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from benchmarks.harness.messages import CellDone, EpochEnd, Event, GateDone, PretrainDone, Stage, Step
+from benchmarks.harness.messages import EpochEnd, Event, GateDone, Notice, PretrainDone, Stage, Step
 from benchmarks.harness.record import Epoch, Gate, Record
 
 QUIET_SECONDS = 0.5
 """Between two lines about epochs, where there is no live one."""
 
 
+class Display:
+    """Where jobs are shown: on lines that change in place where there is a terminal, and on ones that stay
+    everywhere."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._live: Progress | None = None
+
+    @contextmanager
+    def live(self) -> Iterator[Progress | None]:
+        """The lines that change; None without a terminal. Whoever asks first starts them, and ends them for
+        those that asked meanwhile."""
+        if self._live is not None or not self.console.is_terminal:
+            yield self._live
+            return
+        self._live = Progress(
+            SpinnerColumn(),
+            TextColumn("[bold]{task.fields[title]}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.description}", markup=False),
+            TimeElapsedColumn(),
+            console=self.console,
+            transient=True,
+        )
+        try:
+            with self._live:
+                yield self._live
+        finally:
+            self._live = None
+
+    def print(self, text: str) -> None:
+        """A line that stays."""
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
 class JobProgress:
     """Shows one job: `title  epoch 3/5  loss 0.412  test 0.861  88 images/s  0:12 left`."""
 
-    def __init__(self, title: str, console: Console) -> None:
+    def __init__(self, title: str, display: Display) -> None:
         self._title = title
-        self._console = console
+        self._display = display
         self._row: Epoch | None = None
         self._epoch_started = time.monotonic()
         self._epoch = 0
         self._printed = 0.0
+        self._shown = ExitStack()
         self._live: Progress | None = None
         self._task = TaskID(0)
-        if console.is_terminal:
-            self._live = Progress(
-                SpinnerColumn(),
-                TextColumn("[bold]{task.fields[title]}"),
-                BarColumn(bar_width=20),
-                TextColumn("{task.description}"),
-                TimeElapsedColumn(),
-                console=console,
-                transient=True,
-            )
-            self._task = self._live.add_task("starting", total=1.0, title=title)
 
     def __enter__(self) -> JobProgress:
+        self._live = self._shown.enter_context(self._display.live())
         if self._live:
-            self._live.start()
+            self._task = self._live.add_task("starting", total=1.0, title=self._title)
+            self._shown.callback(self._live.remove_task, self._task)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._live:
-            self._live.stop()
+        self._shown.close()
 
     def on_event(self, event: Event) -> None:
         """Show an event of the worker's."""
@@ -61,12 +89,12 @@ class JobProgress:
         elif isinstance(event, Stage):
             if self._live:
                 self._live.update(self._task, description=event.text)
-        elif isinstance(event, CellDone):
-            self._print(outcome(event.record))
+        elif isinstance(event, Notice):
+            self.print(event.text)
         elif isinstance(event, GateDone):
-            self._print(verdict(event.gate))
+            self.print(verdict(event.gate))
         elif isinstance(event, PretrainDone):
-            self._print(
+            self.print(
                 f"network A is trained: {event.accuracy:.3f} on its own classes, {event.seconds:.0f} s"
             )
 
@@ -75,7 +103,7 @@ class JobProgress:
         if self._live:
             self._live.update(self._task, description=what, completed=done / max(total, 1))
         elif done == total and total > 1:
-            self._print(f"{what}: {total} done")
+            self.print(f"{what}: {total} done")
 
     def _epoch_line(self, event: EpochEnd) -> None:
         """The first and the last epoch, and what a reader can follow of those between: stored features are
@@ -83,7 +111,7 @@ class JobProgress:
         now = time.monotonic()
         if event.row.epoch in (1, event.epochs) or now - self._printed > QUIET_SECONDS:
             self._printed = now
-            self._print(f"epoch {event.row.epoch}/{event.epochs}  {curve_text(event.row)}")
+            self.print(f"epoch {event.row.epoch}/{event.epochs}  {curve_text(event.row)}")
 
     def _step(self, event: Step) -> None:
         if not self._live:
@@ -102,8 +130,9 @@ class JobProgress:
             parts += [f"{rate:.0f} images/s", f"{int(left // 60)}:{int(left % 60):02d} left"]
         self._live.update(self._task, description="  ".join(parts), completed=share)
 
-    def _print(self, text: str) -> None:
-        self._console.print(f"{self._title}  {text}", highlight=False, markup=False, soft_wrap=True)
+    def print(self, text: str) -> None:
+        """A line that stays."""
+        self._display.print(f"{self._title}  {text}")
 
 
 def verdict(gate: Gate) -> str:
@@ -135,4 +164,6 @@ def outcome(record: Record) -> str:
             f"train {record.throughput.train_images_per_second:.1f} images/s",
             f"inference {record.throughput.inference_images_per_second:.1f} images/s",
         ]
+    if record.resumed:
+        parts.append("resumed, so not timed")
     return "  ".join((*parts, f"{record.seconds:.0f} s"))

@@ -256,6 +256,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about one cell."""
 
     schema_version: Literal[1] = 1
+    key: str | None = None
+    """What the cell was made from, as its run's plan has it: a hash of the recipe in full, the conditions,
+    the data and the weights."""
     cell: CellDescription
     status: Literal["ok", "failed"]
     error: Failure | None = None
@@ -270,8 +273,15 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     fit_seconds: float | None = None
     """Of a scikit-learn classifier."""
     curve: tuple[Epoch, ...] = ()
+    resumed: tuple[int, ...] = ()
+    """Epochs after which the training was broken off and went on in another process. Such a cell is not
+    timed."""
+    trained_sha256: str | None = None
+    """Of every tensor after the training, with the weights chosen; of a head alone trained on features, its
+    own."""
     accuracy: Accuracy | None = None
     throughput: Throughput | None = None
+    """Null where the training was resumed, or no timing was asked for."""
     memory: Memory | None = None
     settings: dict[str, Any] = {}
     """Effective settings, read off the live objects."""
@@ -313,7 +323,7 @@ def read(path: Path) -> Record:
     """
     try:
         return msgspec.json.decode(path.read_bytes(), type=Record)
-    except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise RecordError(f"record {path}: {one_line(error)}; delete it and run its cell again") from error
 
 

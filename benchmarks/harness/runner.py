@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
@@ -19,7 +20,7 @@ import msgspec
 import backends
 from backends import base
 from backends.base import BackendInfo, BenchmarkError, UsageError, one_line
-from benchmarks.harness import messages
+from benchmarks.harness import autopsy, messages
 from benchmarks.harness.advise import Evidence
 from benchmarks.harness.environment import PROJECT, available_cores, thread_environment
 from benchmarks.harness.record import Failure, Gate, RangeTest, Record
@@ -67,11 +68,16 @@ def available(*, here_only: bool = False) -> tuple[BackendInfo, ...]:
 # --- Running --------------------------------------------------------------------------------------
 
 
-def run_cell(job: messages.CellJob, *, log: Path, on_event: OnEvent) -> Record:
+SILENCE = 1800.0
+"""Seconds without a word after which a worker is taken for hung. A step, a batch of features, a compilation
+and the timing of steps are each shorter by far."""
+
+
+def run_cell(job: messages.CellJob, *, log: Path, on_event: OnEvent, silence: float = SILENCE) -> Record:
     """Run a cell and return its record, with status `failed` if anything went wrong, its process's death
     included."""
     started, begin = datetime.now(timezone.utc), time.perf_counter()
-    outcome = _run(job, backends.resolve(job.cell.backend), log=log, on_event=on_event)
+    outcome = _run(job, backends.resolve(job.cell.backend), log=log, on_event=on_event, silence=silence)
     if isinstance(outcome, messages.CellDone):
         return outcome.record
     return _failed(job, _failure(outcome), started, time.perf_counter() - begin)
@@ -170,6 +176,7 @@ def threads() -> int:
 
 def _failed(job: messages.CellJob, failure: Failure, started: datetime, seconds: float) -> Record:
     return Record(
+        key=job.key,
         cell=job.description(framework_version="unknown"),
         status="failed",
         error=failure,
@@ -204,7 +211,9 @@ def _failure(outcome: messages.Outcome) -> Failure:
     return Failure(type="WorkerError", message=f"the worker answered with a {type(outcome).__name__}")
 
 
-def _run(job: messages.Job, card: BackendInfo, *, log: Path, on_event: OnEvent) -> messages.Outcome:
+def _run(
+    job: messages.Job, card: BackendInfo, *, log: Path, on_event: OnEvent, silence: float = SILENCE
+) -> messages.Outcome:
     """Run a job to its last event, or to a `Failed` that tells how its process died."""
     python = interpreter_of(card)
     if python is None:
@@ -215,6 +224,7 @@ def _run(job: messages.Job, card: BackendInfo, *, log: Path, on_event: OnEvent) 
         )
     log.parent.mkdir(parents=True, exist_ok=True)
     last: messages.Event | None = None
+    killed_before = autopsy.killed_for_memory()
     with log.open("wb") as errors:
         process = subprocess.Popen(
             [str(python), "-m", "benchmarks.harness.worker"],
@@ -226,41 +236,73 @@ def _run(job: messages.Job, card: BackendInfo, *, log: Path, on_event: OnEvent) 
             start_new_session=True,  # Ctrl-C is for the runner; it decides what becomes of its workers
         )
         assert process.stdin is not None and process.stdout is not None
+        watch = Watch(process, silence)
         try:
             process.stdin.write(msgspec.json.encode(job) + b"\n")
             process.stdin.flush()  # and left open: the worker ends when it closes
             for line in process.stdout:
+                watch.heard()
                 last = msgspec.json.decode(line, type=messages.Event)
                 on_event(last)
             code = process.wait()
         except BrokenPipeError:
             code = process.wait()
         finally:
+            watch.stop()
             _end(process)
     if isinstance(last, messages.Outcome):
         return last
-    return messages.Failed(failure=Failure(type="WorkerDied", message=_death(code, log)))
+    if watch.fired:
+        return messages.Failed(failure=Failure(type="WorkerHung", message=autopsy.hung(silence, log)))
+    for_memory = autopsy.killed_for_memory() > killed_before
+    message = autopsy.death(code, log, for_memory=for_memory)
+    return messages.Failed(failure=Failure(type="WorkerDied", message=message))
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Leave no worker behind, nor the input processes it started."""
+class Watch(threading.Thread):
+    """Kills a worker that has been silent for too long, once it has written the stacks of its threads into
+    its log."""
+
+    def __init__(self, process: subprocess.Popen[bytes], silence: float) -> None:
+        super().__init__(daemon=True)
+        self._process, self._silence = process, silence
+        self._heard, self._stopped = time.monotonic(), threading.Event()
+        self.fired = False
+        self.start()
+
+    def heard(self) -> None:
+        """The worker lives."""
+        self._heard = time.monotonic()
+
+    def stop(self) -> None:
+        """The worker has ended."""
+        self._stopped.set()
+        self.join()
+
+    def run(self) -> None:
+        while not self._stopped.wait(max(0.0, self._heard + self._silence - time.monotonic())):
+            if time.monotonic() - self._heard >= self._silence:
+                self.fired = True
+                if os.name == "posix":
+                    self._process.send_signal(autopsy.STACKS_SIGNAL)
+                    self._stopped.wait(autopsy.STACKS_SECONDS)
+                _kill(self._process)
+                return
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """The worker and the input processes it started."""
     if process.poll() is None:
         if os.name == "posix":
             os.killpg(process.pid, signal.SIGKILL)
         else:
             process.kill()
-        process.wait()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Leave nothing of a worker behind."""
+    _kill(process)
+    process.wait()
     for stream in (process.stdin, process.stdout):
         if stream is not None:
             stream.close()
-
-
-def _death(code: int, log: Path) -> str:
-    how = f"exit code {code}"
-    if code < 0:
-        how = f"signal {signal.Signals(-code).name}"
-        if -code == signal.SIGKILL:
-            how += ", as when memory runs out"
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    said = f"; its last words: {lines[-1][:200]}" if lines else ""
-    return f"the worker process died ({how}){said}; the log is {log}"

@@ -12,14 +12,13 @@ import hashlib
 from pathlib import Path
 
 import msgspec
-from rich.console import Console
 
 from backends import weights
 from backends.base import UsageError
 from benchmarks.harness import data, runner
 from benchmarks.harness.cache import cache_folder
 from benchmarks.harness.messages import PretrainJob, PublishedJob, StartingWeights
-from benchmarks.harness.progress import JobProgress
+from benchmarks.harness.progress import Display, JobProgress
 from benchmarks.harness.recipe import Recipe
 
 
@@ -34,13 +33,13 @@ def source_path(recipe: Recipe, images: data.DataSet) -> Path:
     return cache_folder() / "weights" / f"source-{recipe.backend}-{recipe.architecture}-{key}.safetensors"
 
 
-def network_a(recipe: Recipe, *, device: str, console: Console) -> StartingWeights:
+def network_a(recipe: Recipe, *, device: str, display: Display) -> StartingWeights:
     """Network A of a `pretrain` recipe: from the cache, or trained now and kept.
 
     Raises:
         JobFailed: the training failed; says why.
     """
-    with JobProgress("source data", console) as shown:
+    with JobProgress("source data", display) as shown:
         images = data.open_source(shown.images)
     path = source_path(recipe, images)
     if not path.exists():
@@ -54,12 +53,12 @@ def network_a(recipe: Recipe, *, device: str, console: Console) -> StartingWeigh
             threads=threads,
             input_workers=runner.input_workers(device, threads),
         )
-        with JobProgress(recipe.id, console) as shown:
+        with JobProgress(recipe.id, display) as shown:
             runner.pretrain(job, log=path.with_suffix(".log"), on_event=shown.on_event)
     return StartingWeights(name="source", path=str(path), sha256=weights.sha256_of(path.read_bytes()))
 
 
-def published(recipe: Recipe, *, console: Console) -> StartingWeights:
+def published(recipe: Recipe, *, display: Display) -> StartingWeights:
     """The ImageNet checkpoint that every backend starts from in the matched track: from the cache, or
     fetched and converted once by the backend that publishes it.
 
@@ -78,6 +77,6 @@ def published(recipe: Recipe, *, console: Console) -> StartingWeights:
             normalization=recipe.input.normalization,
             target=str(path),
         )
-        with JobProgress(name, console):
+        with JobProgress(name, display):
             runner.weights(job, log=path.with_suffix(".log"))
     return StartingWeights(name="imagenet", path=str(path), sha256=weights.sha256_of(path.read_bytes()))

@@ -34,28 +34,29 @@ def epochs(
     *,
     validation: Scored | None = None,
     train_images: int,
-    count: int,
-    before: int = 0,
+    first: int = 1,
+    last: int,
     phase: int = 1,
     on_step: OnStep,
 ) -> Iterator[EpochResult]:
-    """Train for `count` epochs and yield each as it ends.
+    """Train and yield each epoch as it ends.
 
     Args:
-        before: epochs of earlier phases, which are counted on from.
+        first, last: numbers of the epochs, earlier phases counted; none where the first comes after the last.
 
     Raises:
         NumericalError: the loss or a logit is not finite.
     """
     first_step = math.nan
-    for epoch in range(before + 1, before + count + 1):
+    for epoch in range(first, last + 1):
+        backend.reseed(epoch)
         backend.synchronize()
         start = perf_counter()
-        wait, first = _train_epoch(backend, train, partial(on_step, epoch, train_images))
+        wait, first_in_epoch = _train_epoch(backend, train, partial(on_step, epoch, train_images))
         metrics = backend.take_metrics()
         backend.synchronize()
         train_seconds = perf_counter() - start
-        first_step = first if epoch == before + 1 else first_step
+        first_step = first_in_epoch if epoch == first else first_step
         if not math.isfinite(metrics.loss):
             raise NumericalError(
                 f"the training loss became {metrics.loss} in epoch {epoch}; lower the learning rate"

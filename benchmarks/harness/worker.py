@@ -17,7 +17,16 @@ import msgspec
 
 import backends
 from backends.base import Session
-from benchmarks.harness import checkpoints, environment, parity, probes, range_test, reference, scenarios
+from benchmarks.harness import (
+    autopsy,
+    checkpoints,
+    environment,
+    parity,
+    probes,
+    range_test,
+    reference,
+    scenarios,
+)
 from benchmarks.harness.cache import cache_folder, write_whole
 from benchmarks.harness.cell import failure_of, run_cell
 from benchmarks.harness.messages import (
@@ -43,6 +52,7 @@ from benchmarks.harness.record import Gate
 
 def main() -> None:
     """Read one job from stdin, do it, and send its events."""
+    autopsy.prepare()
     events = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a framework prints must not mix with events
     job = msgspec.json.decode(sys.stdin.buffer.readline(), type=Job)

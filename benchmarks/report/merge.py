@@ -24,7 +24,7 @@ def merge(folder: Path) -> Path | None:
     """
     parts = []
     for path in sorted(folder.glob("*.json")):
-        if path.name in (MERGED, "run.json"):
+        if path.name in (MERGED, "plan.json"):
             continue
         try:
             part: dict[str, Any] = json.loads(path.read_bytes())
