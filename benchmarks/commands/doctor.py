@@ -111,11 +111,11 @@ def _room(found: Examination) -> Iterator[Step]:
             yield Step(why=f"{place.path} cannot be written to: change its owner or its mode{variable}.")
         if place.free_bytes < place.needed_bytes:
             yield Step(
-                why=f"{place.path} has {_size(place.free_bytes)} free, and a first default job takes"
+                why=f"{place.path} has {_size(place.free_bytes)} free, and a first default job takes up to"
                 f" {_size(place.needed_bytes)}: make room{variable}."
             )
     if any(backend.interpreter is None for backend in found.backends):
-        free = found.places[-1].free_bytes
+        free = found.places[-1].free_bytes  # tox's folder lies beside that of the results
         if free < ENVIRONMENTS_BYTES:
             yield Step(
                 why=f"{_size(free)} are free, and the environments of all three frameworks take"
@@ -213,8 +213,6 @@ def _machine_rows(found: Examination) -> Iterator[Row]:
     yield ("memory", memory), "", ""
     for place in found.places:
         room = f"{_size(place.used_bytes)} used, {_size(place.free_bytes)} free"
-        if place.needed_bytes:
-            room += f"; a first default job takes {_size(place.needed_bytes)}"
         enough = place.writable and place.free_bytes >= place.needed_bytes
         yield (place.name, room), "" if enough else "red", _short(place.path)
     yield ("Slurm", "sbatch is here" if machine.sbatch else "no sbatch here"), "", machine.sbatch or ""

@@ -31,9 +31,9 @@ from benchmarks.harness.run import RUNS
 from benchmarks.harness.sketch import SKETCH_VERSION
 
 DEFAULT_JOB_CACHE = 512 * 2**20
-"""Bytes; twice what the drawn images, their pixels, and the weights of a first default job have taken."""
+"""Twice what the drawn images, their pixels, and the weights of a first default job have taken."""
 DEFAULT_JOB_RESULTS = 32 * 2**20
-"""Bytes; records, logs and a report have taken less than a tenth."""
+"""Ten times what records, logs and a report have taken."""
 
 
 HOTDOG = "hotdog photographs"
@@ -76,7 +76,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     used_bytes: int
     free_bytes: int
     needed_bytes: int
-    """By a first default job."""
+    """By a first default job, at most."""
     writable: bool
 
 
@@ -142,7 +142,8 @@ def examine(*, offline: bool, clean: bool) -> Examination:
 
 
 def _environment(card: BackendInfo) -> Environment:
-    found = Environment(backend=card.name, title=card.title, threads=runner.threads())
+    given = os.environ.get(f"BENCHMARKS_PYTHON_{card.name.upper()}") or None
+    found = Environment(backend=card.name, title=card.title, interpreter=given, threads=runner.threads())
     logs = tempfile.mkdtemp(prefix="doctor-")
     try:
         interpreter = runner.interpreter_of(card)
@@ -185,13 +186,12 @@ def _places() -> Iterator[Place]:
         ("results", RUNS, DEFAULT_JOB_RESULTS),
     ):
         existing = next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())
-        used = _bytes_of(path)
         yield Place(
             name=name,
             path=str(path),
-            used_bytes=used,
+            used_bytes=_bytes_of(path),
             free_bytes=shutil.disk_usage(existing).free,
-            needed_bytes=max(0, needed - used),
+            needed_bytes=needed,
             writable=os.access(existing, os.W_OK | os.X_OK) and (path == existing or not path.exists()),
         )
 
