@@ -172,9 +172,9 @@ def _select(tensors: Tensors, spec: ModelSpec, path: Path, *, head: bool) -> Ten
     wanted = {name: own for name, own in own_names.items() if head or not is_head(name)}
     for name, own in wanted.items():
         if own not in tensors:
+            first = ", ".join(map(repr, list(tensors)[:3]))
             raise WeightsError(
-                f"{path}: no tensor '{own}' (it begins with {', '.join(list(tensors)[:3])}); give a .params"
-                f" file of {what}"
+                f"{path}: no tensor '{own}' (it begins with {first}); give a .params file of {what}"
             )
         found, shape = tensors[own].shape, shapes(spec)[name]
         if found != shape:
@@ -185,7 +185,7 @@ def _select(tensors: Tensors, spec: ModelSpec, path: Path, *, head: bool) -> Ten
     known = set(wanted.values())
     for own in tensors if head else ():  # a deeper network's tensors may well begin like this one's
         if own not in known:
-            raise WeightsError(f"{path}: {what} has no tensor '{own}'; give a .params file of this network")
+            raise WeightsError(f"{path}: {what} has no tensor {own!r}; give a .params file of this network")
     return {name: tensors[own] for name, own in wanted.items()}
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import itertools
 import json
 import logging
 import os
@@ -29,15 +30,17 @@ import msgspec
 import numpy as np
 
 from backends.architectures import HEAD, architecture_of, is_head, spec_of
-from backends.base import ModelSpec, UsageError, WeightsError, one_line, require_architecture
+from backends.base import BenchmarkError, ModelSpec, UsageError, WeightsError, one_line, require_architecture
 from backends.keras import INFO, models
 
 DOWNLOAD_SILENCE = 10.0
 """Seconds without a byte after which a download has failed; Keras itself would wait for ever."""
 
-LARGEST_CONFIG, LARGEST_WEIGHTS = 2**24, 2**33
-"""Bytes that a member of a .keras archive may unpack to: 16 MiB of JSON, and 8 GiB, which is room for VGG16
-in float64 with an optimiser's state."""
+LARGEST_CONFIG = 2**24
+"""Bytes that the JSON in a .keras archive may unpack to."""
+LARGEST_GROWTH = 10
+"""How many times an archive's size its weights may unpack to: Keras does not compress them, and others gain
+little by it."""
 
 
 class Published(msgspec.Struct, frozen=True):
@@ -219,7 +222,7 @@ def _require(path: Path, tensors: Tensors, layouts: Mapping[str, models.Layout],
     """Raise WeightsError at the first tensor that is missing or of another shape."""
     for name, layout in layouts.items():
         if name not in tensors:
-            found = ", ".join(list(tensors)[:3]) or "nothing"
+            found = ", ".join(map(repr, list(tensors)[:3])) or "nothing"
             raise WeightsError(
                 f"{path}: no tensor '{name}' (the file begins with {found}); give one of {spec.architecture},"
                 " saved with its head"
@@ -249,16 +252,6 @@ _CONTAINERS = {
     "Sequential": "sequential",
 }
 """What Keras 3 calls those in a file that hold weights: by their class, numbered from the second on."""
-_DAMAGE = (
-    OSError,
-    EOFError,
-    LookupError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    RuntimeError,
-    zipfile.BadZipFile,
-)
 
 
 @contextlib.contextmanager
@@ -272,7 +265,8 @@ def _opened(path: Path, architecture: str) -> Iterator[Tensors]:
             if zipfile.is_zipfile(path):
                 archive = stack.enter_context(zipfile.ZipFile(path))
                 config = json.loads(_member(archive, "config.json", LARGEST_CONFIG))
-                weights = io.BytesIO(_member(archive, "model.weights.h5", LARGEST_WEIGHTS))
+                largest = LARGEST_GROWTH * path.stat().st_size
+                weights = io.BytesIO(_member(archive, "model.weights.h5", largest))
                 file = stack.enter_context(h5py.File(weights, "r"))
                 layers = _layers_of_config(config, file["layers"])
             else:
@@ -280,8 +274,12 @@ def _opened(path: Path, architecture: str) -> Iterator[Tensors]:
                 if "model_config" in file.attrs:
                     config = json.loads(file.attrs["model_config"])
                 layers = _layers_of_file(file)
+            for variable in itertools.chain.from_iterable(layers.values()):
+                _require_own(variable, file)
             yield _neutral(layers, architecture, config)
-    except _DAMAGE as error:
+    except BenchmarkError:
+        raise
+    except Exception as error:  # what parsers make of a damaged or a foreign file can be anything
         raise WeightsError(
             f"{path}: not a whole Keras file, .h5 or .keras ({one_line(error)}); fetch or save it again"
         ) from error
@@ -317,7 +315,7 @@ def _layers_of_file(file: Any) -> Layers:
         return _legacy_layers(file["model_weights"])
     if "layer_names" in file.attrs:
         return _legacy_layers(file)
-    return dict(_named_layers(file["layers"]))
+    return dict(_named_layers(file["layers"], set()))
 
 
 def _legacy_layers(group: Any) -> Layers:
@@ -329,15 +327,19 @@ def _legacy_layers(group: Any) -> Layers:
         if len(set(owners)) == 1:  # not a model within the model, and the layer's own name is the better one
             owners = [name] * len(paths)
         for owner, path in zip(owners, paths, strict=True):
-            layers.setdefault(owner, []).append(_own(group[name], path))
+            layers.setdefault(owner, []).append(group[name][path])
     return layers
 
 
-def _named_layers(group: Any) -> Iterator[tuple[str, list[Any]]]:
+def _named_layers(group: Any, seen: set[int]) -> Iterator[tuple[str, list[Any]]]:
     """Of a .weights.h5 file."""
     for layer in group.values():
+        address = h5py.h5o.get_info(layer.id).addr
+        if address in seen:  # a few dozen groups that hold each other twice would take for ever
+            raise ValueError(f"{layer.name} is linked twice")
+        seen.add(address)
         if "layers" in layer:
-            yield from _named_layers(layer["layers"])
+            yield from _named_layers(layer["layers"], seen)
         elif len(layer["vars"]):
             if "name" not in layer["vars"].attrs:
                 raise ValueError(f"{layer.name} has no name, as in Keras' first versions of this format")
@@ -345,15 +347,16 @@ def _named_layers(group: Any) -> Iterator[tuple[str, list[Any]]]:
 
 
 def _variables(group: Any) -> list[Any]:
-    return [_own(group, str(index)) for index in range(len(group))]
+    return [group[str(index)] for index in range(len(group))]
 
 
-def _own(group: Any, name: str) -> Any:
-    """A dataset whose values lie in this very file: HDF5 can also point at others."""
-    dataset = group[name]
-    if dataset.external or dataset.is_virtual or dataset.file.filename != group.file.filename:
+def _require_own(dataset: Any, file: Any) -> None:
+    """Raise ValueError unless the values lie in this very file: HDF5 can also point at others, and need not
+    store what a shape promises."""
+    if dataset.external or dataset.is_virtual or dataset.file != file:
         raise ValueError(f"{dataset.name} lies in another file")
-    return dataset
+    if dataset.nbytes > file.id.get_filesize():
+        raise ValueError(f"{dataset.name} would take {dataset.nbytes} bytes, more than the file has")
 
 
 def _strings(values: Iterable[Any]) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import zipfile
 from collections.abc import Iterator, Mapping
 from http.client import HTTPException
 from pathlib import Path
@@ -169,11 +170,14 @@ _REINSTALL = f"`pip install --force-reinstall --no-deps {_PACKAGE}`"
 State = Mapping[str, torch.Tensor]
 _UNUSED = ".num_batches_tracked"
 """A count that torch's batch norms keep; only those without a momentum use it, and none here is."""
+LARGEST_GROWTH = 10
+"""How many times its size a file may unpack to: torch does not compress, and others gain little by it."""
 
 
 def _read(path: Path, architecture: str) -> State:
     """The tensors of a file under torchvision's or timm's names, on the CPU."""
     try:
+        _require_no_bomb(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise WeightsError(f"{path}: {error.strerror or one_line(error)}; give a .pth or .pt file") from error
@@ -185,18 +189,27 @@ def _read(path: Path, architecture: str) -> State:
         ) from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
-    if not isinstance(content, dict) or not any(
-        isinstance(value, torch.Tensor) for value in content.values()
-    ):
+    items = content.items() if isinstance(content, dict) else ()
+    state = {
+        str(name): value for name, value in items if isinstance(value, torch.Tensor) and not value.is_nested
+    }
+    if not state:
         raise WeightsError(
             f"{path}: holds a {type(content).__name__} without tensors; save `network.state_dict()`"
         )
-    state = {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}
     if all(name.startswith("module.") for name in state):  # torch.nn.DataParallel's
         state = {name.removeprefix("module."): value for name, value in state.items()}
     if architecture == "efficientnet_lite0" and next(iter(state)) == "_conv_stem.weight":
         return _from_packaged_names(state, path)
     return state
+
+
+def _require_no_bomb(path: Path) -> None:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > LARGEST_GROWTH * path.stat().st_size:
+            raise ValueError(f"it would unpack to {size} bytes")
 
 
 def _from_packaged_names(state: State, path: Path) -> State:
@@ -207,7 +220,7 @@ def _from_packaged_names(state: State, path: Path) -> State:
     for name, theirs in itertools.zip_longest(names, state):
         if name is None or theirs is None or name.rpartition(".")[2] != theirs.rpartition(".")[2]:
             raise WeightsError(
-                f"{path}: tensor '{theirs}' stands where efficientnet_lite0 has '{name}'; give"
+                f"{path}: tensor {theirs!r} stands where efficientnet_lite0 has '{name}'; give"
                 " efficientnet-lite0-57934424.pth or timm's own file"
             )
     return dict(zip(names, state.values(), strict=True))
@@ -234,9 +247,9 @@ def _select(state: State, spec: ModelSpec, path: Path, *, head: bool) -> State:
     wanted = {name: models.own_name(spec, name) for name in shapes(spec) if head or not is_head(name)}
     for name, own in wanted.items():
         if own not in state:
+            first = ", ".join(map(repr, list(state)[:3]))
             raise WeightsError(
-                f"{path}: no tensor '{own}' (it begins with {', '.join(list(state)[:3])}); give a state"
-                f" dictionary of {what}"
+                f"{path}: no tensor '{own}' (it begins with {first}); give a state dictionary of {what}"
             )
         tensor, shape = state[own], shapes(spec)[name]
         if tuple(tensor.shape) != shape or not _has_values(tensor):
@@ -248,17 +261,27 @@ def _select(state: State, spec: ModelSpec, path: Path, *, head: bool) -> State:
     for own in state if head else ():  # a deeper network's tensors may well begin like this one's
         if own not in known and not own.endswith(_UNUSED):
             raise WeightsError(
-                f"{path}: {what} has no tensor '{own}'; give a state dictionary of this network"
+                f"{path}: {what} has no tensor {own!r}; give a state dictionary of this network"
             )
     return {name: state[own] for name, own in wanted.items()}
 
 
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
 def _has_values(tensor: torch.Tensor) -> bool:
-    return tensor.is_floating_point() and tensor.layout == torch.strided and tensor.device.type == "cpu"
+    dense = tensor.layout == torch.strided and tensor.device.type == "cpu"
+    return dense and tensor.dtype in _FLOATS and not _repeats(tensor)
+
+
+def _repeats(tensor: torch.Tensor) -> bool:
+    """Whether it has more places than values: a shape of any size costs a file nothing."""
+    return tensor.layout == torch.strided and tensor.nbytes > tensor.untyped_storage().nbytes()
 
 
 def _described(tensor: torch.Tensor) -> str:
-    return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
+    kind = str(tensor.dtype).removeprefix("torch.")
+    return f"{tuple(tensor.shape)} {kind}{' of repeated values' if _repeats(tensor) else ''}"
 
 
 def _megabytes(state: State) -> int:
