@@ -42,6 +42,8 @@ Protocol = Literal[
     "pretrain",
 ]
 
+LARGEST_RESIZE = 4.0
+"""Of which the centre is a sixteenth of the image; below 1 the image would be smaller than its centre."""
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """What an id looks like."""
 
@@ -322,8 +324,8 @@ def _impossible_numbers(recipe: Recipe) -> Iterator[str]:
     ):
         if not 0 < least <= most <= limit:
             yield f"{field} [{least}, {most}]: from a small positive number to a larger one, {limit} at most"
-    if recipe.input.resize_factor < 1:
-        yield f"input.resize_factor {recipe.input.resize_factor}: the centre would be larger than the image"
+    if not 1 <= recipe.input.resize_factor <= LARGEST_RESIZE:
+        yield f"input.resize_factor {recipe.input.resize_factor}: from 1 to {LARGEST_RESIZE:g}"
 
 
 def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
