@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -73,6 +74,7 @@ def broken(tmp_path, monkeypatch) -> None:
             str(program(tmp_path / name, "read job; echo dead >&2; exit 3")),
         )
     monkeypatch.setenv("TMPDIR", str(tmp_path))  # logs that are named stay
+    monkeypatch.setattr(tempfile, "tempdir", None)
 
 
 @pytest.fixture
