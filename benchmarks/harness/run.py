@@ -93,7 +93,7 @@ class Run:
 
     def snapshot(self, cell: Cell) -> Path:
         """What is kept of a cell's training from epoch to epoch."""
-        return self.folder / "checkpoints" / f"{cell.id}.safetensors"
+        return self.folder / "checkpoints" / f"{cell.id}.checkpoint"
 
     # Planning
 

@@ -81,6 +81,19 @@ class Session:
         """Let others have the run."""
         self._locks.close()
 
+    def prepare(self) -> None:
+        """Make the weights that cells start from, so that processes on several machines do not all begin with
+        that. What cannot be had is told, and each cell's record will say it too."""
+        told = set()
+        for cell in self.cells:
+            if cell.id not in self.answered:
+                try:
+                    self.supplies.weights_for(cell)
+                except (BenchmarkError, OSError) as error:
+                    if str(error) not in told:
+                        told.add(str(error))
+                        self.display.print(f"{cell.id}  {error}")
+
     def run(self, cell: Cell, title: str | None = None) -> record.Record:
         """Run a cell, or take its record where the session resumes; the record is on disk when this
         returns.

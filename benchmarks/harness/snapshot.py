@@ -1,8 +1,12 @@
 """An unfinished training on disk: written after each epoch on images, so that a cell whose process was killed
-goes on where it was."""
+goes on where it was.
+
+The file is a SHA-256, 32 bytes, and the safetensors file that it is of: what is read is what was written.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import struct
 from collections.abc import Mapping
@@ -72,7 +76,8 @@ class Keeper:
             tensors |= _prefixed(CHOSEN, snapshot.chosen)
         notes = msgspec.json.encode(snapshot.notes).decode()
         try:
-            write_whole(self.path, safetensors_save(tensors, metadata={"notes": notes}))
+            data = safetensors_save(tensors, metadata={"notes": notes})
+            write_whole(self.path, hashlib.sha256(data).digest() + data)
         except OSError as error:
             raise SnapshotError(
                 f"checkpoint {self.path}: cannot be written ({one_line(error)}); make room and --resume"
@@ -82,20 +87,25 @@ class Keeper:
         """The cell's snapshot; None where there is none, or that of a cell made from something else.
 
         Raises:
-            SnapshotError: it is damaged.
+            SnapshotError: it is damaged, or cannot be read.
         """
         try:
-            data = self.path.read_bytes()
+            content = self.path.read_bytes()
         except FileNotFoundError:
             return None
         except OSError as error:
             raise SnapshotError(f"checkpoint {self.path}: cannot be read ({one_line(error)})") from error
+        digest, data = content[:32], content[32:]
+        if hashlib.sha256(data).digest() != digest:
+            raise SnapshotError(f"checkpoint {self.path}: damaged, it is no longer what was written")
         try:
             tensors = safetensors_load(data)
             header = json.loads(data[8 : 8 + struct.unpack("<Q", data[:8])[0]])
             notes = msgspec.json.decode(header["__metadata__"]["notes"], type=Notes)
         except (SafetensorError, ValueError, KeyError, struct.error) as error:
-            raise SnapshotError(f"checkpoint {self.path}: damaged ({one_line(error)})") from error
+            raise SnapshotError(
+                f"checkpoint {self.path}: of another version of this program ({one_line(error)})"
+            ) from error
         if notes.key != self.key:
             return None
         return Snapshot(
@@ -111,7 +121,7 @@ class Keeper:
 
 
 def _prefixed(prefix: str, tensors: Mapping[str, np.ndarray]) -> Tensors:
-    return {f"{prefix}{name}": np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    return {f"{prefix}{name}": np.asarray(tensor, order="C") for name, tensor in tensors.items()}
 
 
 def _taken(prefix: str, tensors: Mapping[str, np.ndarray]) -> Tensors:
