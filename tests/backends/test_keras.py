@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import gc
 import hashlib
 import http.server
 import inspect
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -287,6 +289,19 @@ class TestStep:
                 backend.logits(batch)
         assert backend._train.experimental_get_tracing_count() == 1
         assert backend._logits.experimental_get_tracing_count() == 1
+
+    def test_what_was_trained_is_let_go(self, keras):
+        """Peak memory is compared, and a training of several phases builds several networks."""
+        backend = make()
+        backend.configure_optimizer(SGD(learning_rate=2**-6, momentum=0.5))
+        backend.train_step(batch_for(backend))
+        kept = [weakref.ref(variable.value.handle) for variable in backend._optimizer.variables]
+        kept += [weakref.ref(variable.value.handle) for variable in backend._network.logits.weights]
+        assert len(kept) > 2 * 28 and all(handle() is not None for handle in kept)
+        del backend
+        keras.utils.clear_session()
+        gc.collect()
+        assert not [handle() for handle in kept if handle() is not None]
 
     @pytest.mark.parametrize(("multiplier", "decay"), [(1.0, 0.0), (8.0, 2**-5)])
     def test_nesterov_is_the_contract_s_at_a_constant_rate(self, keras, multiplier, decay):
