@@ -38,8 +38,8 @@ def make(optimizer: Optimizer, tensors: Mapping[str, Any], track: Track) -> Any:
         made = classes.own(learning_rate=_native_rate(optimizer), **arguments)
     else:
         made = classes.grouped(learning_rate=_native_rate(optimizer), **arguments, **groups)
-    # There is one device, and nothing to add up. Keras' way of adding leaves a gradient in TensorFlow's global
-    # registry, which keeps the graph, and through it all weights and buffers, until the process ends.
+    # There is one device, and nothing to add up. Keras' way of adding leaves a gradient in TensorFlow's
+    # global registry, which keeps the graph, and through it all weights and buffers, until the process ends.
     made._all_reduce_sum_gradients = list
     made.build(list(tensors.values()))
     return made
