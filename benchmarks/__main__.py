@@ -17,6 +17,7 @@ from benchmarks.commands import data, studies, weights
 from benchmarks.commands.doctor import doctor
 from benchmarks.commands.run import run
 from benchmarks.commands.shared import display, err, out, require_report_libraries
+from benchmarks.commands.submit import submit
 from benchmarks.harness import plan, record, runner, source
 from benchmarks.harness.cache import write_whole
 from benchmarks.harness.environment import PROJECT
@@ -132,6 +133,7 @@ def schema() -> None:
 
 
 app.command()(run)
+app.command()(submit)
 app.command()(doctor)
 app.command()(studies.advise)
 app.command("range-test")(studies.range_test)

@@ -31,6 +31,8 @@ END_SECONDS = 10
 """From SIGTERM to SIGKILL, for a command. Less than Slurm's own KillWait of 30."""
 PREEMPTION_SECONDS = 5
 """A preempting cluster sends SIGTERM and then submitit's signal; one that cancels a job, SIGTERM alone."""
+LARGEST_ARRAY = 1000
+"""Jobs; Slurm's own MaxArraySize is 1001, one more than the largest index."""
 STEP_HAS_ALL_CORES = "export SRUN_CPUS_PER_TASK=$SLURM_CPUS_ON_NODE"
 """Since Slurm 22.05 srun no longer takes the job's number; with SLURM_EXACT a step would get one core."""
 LOCAL_CONTROLLER = "submitit.local._local"
@@ -52,8 +54,8 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
     """A job's time limit."""
     continuations: int = 3
     """How often a job that reached its time limit is queued again."""
-    parallel: int = 1
-    """Jobs at a time."""
+    parallel: int | None = None
+    """Jobs at a time; None: all on Slurm, one locally."""
     partition: str | None = None
     cpus: int | None = None
     """Cores of a job; None: Slurm's default, or all of an exclusive node."""
@@ -84,6 +86,11 @@ class Submitted(msgspec.Struct, frozen=True, kw_only=True):
     log: str
     """What the commands print."""
 
+    @property
+    def number(self) -> str:
+        """The id that it shares with the rest of its array."""
+        return self.id.split("_")[0]
+
 
 def require(cluster: str) -> None:
     """Raise UsageError where submitit or the cluster is not there; says what installs it."""
@@ -109,12 +116,11 @@ def submit(jobs: Sequence[Job], settings: ClusterSettings) -> list[Submitted]:
 
     queues = [[job] for job in jobs]
     if settings.cluster == "local":
-        queues = [
-            list(jobs[start :: settings.parallel]) for start in range(min(settings.parallel, len(jobs)))
-        ]
+        count = min(settings.parallel or 1, len(jobs))
+        queues = [list(jobs[start::count]) for start in range(count)]
     limits = {f"{settings.cluster}_max_num_timeout": settings.continuations}
     executor = AutoExecutor(settings.folder, cluster=settings.cluster, **limits)
-    executor.update_parameters(**_parameters(settings, longest=max(map(len, queues))))
+    executor.update_parameters(**_parameters(settings, len(jobs), longest=max(map(len, queues))))
     works = [Work([job.argv for job in queue], os.getcwd(), _environment()) for queue in queues]
     try:
         with _detached() if settings.cluster == "local" else contextlib.nullcontext():
@@ -146,10 +152,11 @@ def alive(submitted: Iterable[Submitted]) -> list[Submitted]:
 
 
 def cancelling(submitted: Iterable[Submitted]) -> str:
-    """The command that cancels jobs, all of one cluster."""
-    jobs = list(submitted)
-    program = "scancel" if jobs[0].cluster == "slurm" else "kill"
-    return " ".join((program, *dict.fromkeys(job.id.split("_")[0] for job in jobs)))
+    """The command that cancels jobs."""
+    programs: dict[str, list[str]] = {}
+    for job in submitted:
+        programs.setdefault("scancel" if job.cluster == "slurm" else "kill", []).append(job.number)
+    return "; ".join(shlex.join([program, *dict.fromkeys(numbers)]) for program, numbers in programs.items())
 
 
 class Work:
@@ -223,7 +230,7 @@ def _stopped(argv: Sequence[str]) -> NoReturn:
     raise ClusterError(f"cancelled while it ran: {shlex.join(argv)}")
 
 
-def _parameters(settings: ClusterSettings, *, longest: int) -> dict[str, object]:
+def _parameters(settings: ClusterSettings, jobs: int, *, longest: int) -> dict[str, object]:
     """submitit's words for the settings."""
     given = {
         "name": settings.name,
@@ -233,7 +240,7 @@ def _parameters(settings: ClusterSettings, *, longest: int) -> dict[str, object]
         "mem_gb": 0 if settings.exclusive and settings.memory_gb is None else settings.memory_gb,
         "slurm_partition": settings.partition,
         "slurm_exclusive": settings.exclusive or None,
-        "slurm_array_parallelism": settings.parallel,
+        "slurm_array_parallelism": settings.parallel or jobs,
         "slurm_signal_delay_s": WARNING_SECONDS,
         "slurm_setup": [STEP_HAS_ALL_CORES],
         "slurm_additional_parameters": settings.sbatch or None,
