@@ -11,7 +11,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -234,10 +234,12 @@ class Running:
     """`python -m benchmarks run` in the background, on two cells of the reference backend."""
 
     def __init__(self, images: Path, run: Path, *more: str, seeds: int = 2) -> None:
+        self.run = run
         self.said = run.parent / f"said-{time.monotonic_ns()}"
         words = (
             "--backend", REFERENCE_BACKEND, "--track", "native", "--protocol", "scratch",
-            "--data", str(images), "--image-size", "32", "--variant", "reproducible", "--no-timing", "--seeds", str(seeds),
+            "--data", str(images), "--image-size", "128",
+            "--variant", "reproducible", "--no-timing", "--seeds", str(seeds),
             "--run", str(run), *more,
         )  # fmt: skip
         with self.said.open("wb") as output:
@@ -250,8 +252,15 @@ class Running:
         return self.said.read_text()
 
     def wait_for(self, text: str) -> None:
+        self._wait(lambda: text in self.output())
+
+    def wait_for_training_of(self, seed: int) -> None:
+        """Until its first epoch is kept, of several."""
+        self._wait(lambda: any(self.run.glob(f"checkpoints/*-s{seed}.checkpoint")))
+
+    def _wait(self, happened: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE
-        while text not in self.output():
+        while not happened():
             assert self.process.poll() is None and time.monotonic() < deadline, self.output()
             time.sleep(0.02)
 
@@ -293,7 +302,7 @@ class TestRuns:
         assert undisturbed.ends_with() == 0
 
         first = Running(data_folder, run)
-        first.wait_for("s1  epoch 2/")
+        first.wait_for_training_of(1)
         first.process.kill()
         first.process.wait()
         assert_no_worker_of(run)
@@ -318,7 +327,7 @@ class TestRuns:
     @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
     def test_asked_to_stop_it_says_how_to_go_on(self, sent, code, data_folder, run):
         first = Running(data_folder, run)
-        first.wait_for("s1  epoch 1/")
+        first.wait_for_training_of(1)
         first.process.send_signal(sent)
         assert first.ends_with() == code
         assert_no_worker_of(run)
@@ -331,7 +340,7 @@ class TestRuns:
 
     def test_a_killed_worker_is_a_failed_record_and_the_others_run(self, data_folder, run):
         first = Running(data_folder, run)
-        first.wait_for("s0  epoch 2/")
+        first.wait_for_training_of(0)
         (worker,) = psutil.Process(first.process.pid).children()
         worker.kill()
         assert first.ends_with() == 1
@@ -343,7 +352,7 @@ class TestRuns:
 
     def test_two_runners_do_not_write_to_one_run(self, data_folder, run):
         first = Running(data_folder, run)
-        first.wait_for("epoch 1/")
+        first.wait_for_training_of(0)
         second = Running(data_folder, run, "--resume")
         assert second.ends_with() == 2
         assert f"process {first.process.pid} on " in second.output()
@@ -354,7 +363,7 @@ class TestRuns:
     def test_a_full_disk_loses_no_record(self, data_folder, run):
         with small_disk(run, "200m"):
             first = Running(data_folder, run)
-            first.wait_for("s1  epoch 1/")
+            first.wait_for_training_of(1)
             filler = run / "filler"
             with pytest.raises(OSError, match="No space left"):
                 filler.write_bytes(bytes(300 * 2**20))
