@@ -62,8 +62,8 @@ def hung(silence: float, log: Path) -> str:
     frame = _innermost(log)
     where = f" in {frame}" if frame else ""
     return (
-        f"the worker process said nothing for {silence:g} s and was killed{where}; {log} has the stacks of its"
-        f" threads; --cell-timeout gives it longer"
+        f"the worker process said nothing for {silence:g} s and was killed{where}; {log} has the stacks of"
+        f" its threads; --cell-timeout gives it longer"
     )
 
 

@@ -12,11 +12,10 @@ import msgspec
 from backends.base import BenchmarkError, UsageError
 from benchmarks.harness import record, runner
 from benchmarks.harness.cell import require_gate
-from benchmarks.harness.environment import code_sha256
 from benchmarks.harness.messages import CellJob, StartingWeights
 from benchmarks.harness.plan import Cell, Options
 from benchmarks.harness.progress import Display, JobProgress, outcome
-from benchmarks.harness.run import Head, Identity, Planned, Run, key_of
+from benchmarks.harness.run import Head, Run
 from benchmarks.harness.snapshot import Keeper
 from benchmarks.harness.supplies import Supplies
 
@@ -46,21 +45,11 @@ class Session:
         try:
             self._locks.enter_context(self.run_folder.held(cell=only))
             self.supplies = Supplies(options, self.cells, self.run_folder, display)
-            self._keys = {
-                cell.id: key_of(
-                    cell, data=self.supplies.data.sha256, weights=self.supplies.weights_identity(cell)
-                )
-                for cell in self.cells
-            }
+            self._planned = {cell.id: self.supplies.planned(cell) for cell in self.cells}
             self.resumes = options.resume or only is not None
             self.answered: dict[str, Head] = self.run_folder.take_up(
-                Identity(
-                    data=self.supplies.data.sha256,
-                    profile=options.profile,
-                    weights=options.weights or "default",
-                    code=code_sha256(),
-                ),
-                [Planned(cell.id, self._keys[cell.id]) for cell in self.cells],
+                self.supplies.identity(),
+                list(self._planned.values()),
                 resume=self.resumes,
                 allow_dirty=options.allow_dirty,
             )
@@ -80,19 +69,6 @@ class Session:
     def close(self) -> None:
         """Let others have the run."""
         self._locks.close()
-
-    def prepare(self) -> None:
-        """Make the weights that cells start from, so that processes on several machines do not all begin with
-        that. What cannot be had is told, and each cell's record will say it too."""
-        told = set()
-        for cell in self.cells:
-            if cell.id not in self.answered:
-                try:
-                    self.supplies.weights_for(cell)
-                except (BenchmarkError, OSError) as error:
-                    if str(error) not in told:
-                        told.add(str(error))
-                        self.display.print(f"{cell.id}  {error}")
 
     def run(self, cell: Cell, title: str | None = None) -> record.Record:
         """Run a cell, or take its record where the session resumes; the record is on disk when this
@@ -116,7 +92,7 @@ class Session:
         return finished
 
     def _keeper(self, cell: Cell) -> Keeper:
-        return Keeper(self.run_folder.snapshot(cell), self._keys[cell.id])
+        return Keeper(self.run_folder.snapshot(cell), self._planned[cell.id].key)
 
     def _finished(self, cell: Cell, title: str) -> record.Record:
         keeper = self._keeper(cell)

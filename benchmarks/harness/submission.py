@@ -12,10 +12,9 @@ from backends.base import BenchmarkError, UsageError, one_line
 from benchmarks.harness import cluster, record
 from benchmarks.harness.cache import write_whole
 from benchmarks.harness.cluster import Job, Submitted
-from benchmarks.harness.environment import code_sha256
 from benchmarks.harness.plan import FLAGS, Cell, Options
 from benchmarks.harness.progress import Display
-from benchmarks.harness.run import Identity, Planned, Run, key_of
+from benchmarks.harness.run import Run
 from benchmarks.harness.supplies import Supplies
 
 
@@ -42,18 +41,9 @@ class Submission:
         Raises:
             UsageError: see `Run.take_up`.
         """
-        data = self.supplies.data.sha256
-        planned = [
-            Planned(cell.id, key_of(cell, data=data, weights=self.supplies.weights_identity(cell)))
-            for cell in self.cells
-        ]
-        identity = Identity(
-            data=data,
-            profile=self.options.profile,
-            weights=self.options.weights or "default",
-            code=code_sha256(),
-        )
-        return set(self.run.take_up(identity, planned, resume=resume, allow_dirty=self.options.allow_dirty))
+        supplies, dirty = self.supplies, self.options.allow_dirty
+        planned = [supplies.planned(cell) for cell in self.cells]
+        return set(self.run.take_up(supplies.identity(), planned, resume=resume, allow_dirty=dirty))
 
     def at_work(self) -> list[Submitted]:
         """The jobs of earlier submissions that wait or run.

@@ -12,13 +12,14 @@ import msgspec
 import backends
 from backends import weights
 from benchmarks.harness import data, decoded, runner, scenarios, sketch, source
+from benchmarks.harness.environment import code_sha256
 from benchmarks.harness.messages import GateJob, StartingWeights
 from benchmarks.harness.plan import Cell, Options
 from benchmarks.harness.profile import profile_of
 from benchmarks.harness.progress import Display, JobProgress
 from benchmarks.harness.recipe import Recipe, pretraining_of
 from benchmarks.harness.record import Gate
-from benchmarks.harness.run import Run
+from benchmarks.harness.run import Identity, Planned, Run, key_of
 
 
 class Supplies:
@@ -43,6 +44,20 @@ class Supplies:
             self.data = data.open_data(options.data, profile_of(options.profile), shown.images)
             if any(cell.recipe.track == "matched" for cell in cells):
                 decoded.prepare(self.data, shown.images)
+
+    def identity(self) -> Identity:
+        """What the records of these options share."""
+        return Identity(
+            data=self.data.sha256,
+            profile=self.options.profile,
+            weights=self.options.weights or "default",
+            code=code_sha256(),
+        )
+
+    def planned(self, cell: Cell) -> Planned:
+        """The cell as its run's plan has it."""
+        key = key_of(cell, data=self.data.sha256, weights=self._weights_identity(cell))
+        return Planned(cell.id, key)
 
     def gate_of(self, cell: Cell) -> Gate | None:
         """Whether the cell's backend computes what the reference computes; None in the native track, which
@@ -96,7 +111,7 @@ class Supplies:
             return "none"
         return self.options.weights or cell.recipe.weights
 
-    def weights_identity(self, cell: Cell) -> str:
+    def _weights_identity(self, cell: Cell) -> str:
         """What tells the weights from others, without making or fetching them."""
         name = self.weights_name(cell)
         if name == "source":
