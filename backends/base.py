@@ -222,8 +222,9 @@ is one, says what dropout keeps."""
 
 
 class Pipeline(Protocol):
-    """A framework's own input pipeline. Each iteration is one epoch; a training pipeline shuffles anew each
-    time."""
+    """A framework's own input pipeline. Each iteration is one epoch. A training pipeline draws its order and
+    all else from the framework's generators as that iteration finds them: anew each time, and the same again
+    after the same `reseed`."""
 
     def __len__(self) -> int:
         """Batches in an epoch, the last and smaller one included."""

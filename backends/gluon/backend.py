@@ -152,6 +152,11 @@ class FrameworkBackend(Backend):
         inputs, labels = self._inputs(batch[0]), self._to_device(batch[1])
         outputs, loss = self._forward_loss(inputs, labels, *self._masks(batch))
         self._backward(loss, inputs)
+        if self.session.variant == "reproducible":
+            # Weights that inference left in oneDNN's layout are brought back by an operation which the forward
+            # asks for. An update that overtakes it is written to another array than the weight, and MXNet's
+            # Nesterov then reads the old weight where it otherwise reads the new one.
+            mx.nd.waitall()
         self._scheduler.step()
         self._trainer.step(1)  # of 1, since the loss is the mean already
         self._loss_sum += loss * len(labels)

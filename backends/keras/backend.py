@@ -60,6 +60,7 @@ class FrameworkBackend(Backend):
         keras.utils.set_random_seed(session.seed)
         self._claim_keras()
         self._device = _device_name(session.device)
+        self._dropouts: list[Any] = []
 
     @staticmethod
     def devices() -> tuple[str, ...]:
@@ -79,6 +80,7 @@ class FrameworkBackend(Backend):
         self._tensors = models.neutral_tensors(self._network, spec)
         self._layouts = models.layouts(spec)
         self._trained, self._masked = self._network.trained, matched and spec.dropout > 0
+        self._dropouts = [layer for layer in self._trained.layers if isinstance(layer, keras.layers.Dropout)]
         # Keras' users train what ends in a softmax or a sigmoid; its losses look through that and take the
         # logits.
         losses, sigmoid = keras.losses, spec.output == "sigmoid"
@@ -152,10 +154,8 @@ class FrameworkBackend(Backend):
 
     def reseed(self, epoch: int) -> None:
         keras.utils.set_random_seed(epoch_seed(self.session.seed, epoch))
-        for layer in self._trained.layers:
-            if isinstance(layer, keras.layers.Dropout):
-                # It holds a generator of its own, which took its seed from Keras' when the layer was made.
-                layer.seed_generator.state.assign(keras.random.SeedGenerator().state)
+        for layer in self._dropouts:  # each holds a generator, which took its seed when the layer was made
+            layer.seed_generator.state.assign(keras.random.SeedGenerator().state)
 
     def input_pipeline(
         self, images: ImageList, transform: Transform, *, batch_size: int, training: bool

@@ -53,6 +53,8 @@ def pipeline(
         dataset = dataset.map(prepare, num_parallel_calls=parallel_calls(session), deterministic=True)
         return dataset.batch(batch_size).prefetch(PREFETCHED_BATCHES).with_options(_options())
 
+    if not training:
+        epoch = functools.cache(epoch)  # it draws nothing: one serves all
     return Pipeline(epoch, paths, batches=math.ceil(len(paths) / batch_size))
 
 
@@ -85,9 +87,11 @@ def _options() -> Any:
 
 
 class Pipeline:
-    """A tf.data.Dataset made anew for each epoch, whose errors name the file. It takes its seeds from
-    TensorFlow's current generator when it is made, and would keep them, and its place in what they draw, for
-    all its epochs."""
+    """A tf.data.Dataset for each epoch, whose errors name the file.
+
+    A dataset takes its seeds from TensorFlow's generator once, when it is made. One that serves several
+    epochs draws on from there, out of anybody's reach.
+    """
 
     def __init__(self, epoch: Callable[[], Any], paths: Sequence[str], *, batches: int) -> None:
         self._epoch = epoch

@@ -59,7 +59,7 @@ def moments(optimizer: Any, tensors: Mapping[str, Any]) -> Iterable[tuple[str, s
 def state(optimizer: Any) -> dict[str, np.ndarray]:
     """What the coming steps depend on: the steps taken, the rate where it is no schedule of Keras' own, and
     the buffers, by Keras' names."""
-    return {variable.name: variable.numpy() for variable in optimizer.variables}
+    return {variable.name: np.array(variable.numpy()) for variable in optimizer.variables}
 
 
 def load_state(optimizer: Any, state: Mapping[str, np.ndarray]) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 from torchvision import datasets, transforms
 
 from backends.base import (
@@ -29,18 +30,21 @@ def pipeline(
     """Batches of images (N, 3, H, W) float32 and labels (N,) int64 in host memory; see
     `Backend.input_pipeline`.
 
-    An iteration raises DataError at an image that cannot be read. It takes its order, and its workers theirs,
-    from a seed that it draws from torch's current generator: workers that lived on would keep their own.
+    An iteration raises DataError at an image that cannot be read.
     """
-    folder = datasets.ImageFolder(images.root, _transform(transform, training=training), loader=_decoded)
+    kind = _TrainingImages if training else datasets.ImageFolder
+    folder = kind(images.root, _transform(transform, training=training), loader=_decoded)
     folder.samples = [
         (f"{images.root}/{file}", label) for file, label in zip(images.files, images.labels, strict=True)
     ]
     return _Loader(
         folder,
-        batch_size=batch_size,
-        shuffle=training,
+        **({"batch_sampler": _Batches(len(folder), batch_size)} if training else {"batch_size": batch_size}),
+        # Where its workers' own seeds come from, which nothing asks for: they are not to move torch's
+        # generator, and less so in that epoch alone in which workers start.
+        generator=torch.Generator(),
         num_workers=session.input_workers,
+        persistent_workers=session.input_workers > 0,
         pin_memory=session.device != "cpu",
     )
 
@@ -84,6 +88,35 @@ def _decoded(path: str) -> Image.Image:
         Image.DecompressionBombError,
     ) as error:  # Pillow has no one class
         raise DataError(f"image {path} cannot be read ({one_line(error)}); replace or remove it") from error
+
+
+class _Batches(Sampler[list[int]]):
+    """Of an epoch: a seed, and the places of the images.
+
+    A batch is read by one process. With a seed of its own, what is drawn for it depends neither on which that
+    is, nor on how many there are, nor on what they have read before.
+    """
+
+    def __init__(self, images: int, batch_size: int) -> None:
+        self._images, self._batch_size = images, batch_size
+
+    def __len__(self) -> int:
+        return math.ceil(self._images / self._batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = torch.randperm(self._images).split(self._batch_size)
+        seeds = torch.randint(2**31, (len(self),))
+        for seed, places in zip(seeds, order, strict=True):
+            yield [int(seed), *places.tolist()]
+
+
+class _TrainingImages(datasets.ImageFolder):
+    """Images by the batches of `_Batches`."""
+
+    def __getitems__(self, batch: list[int]) -> list[tuple[torch.Tensor, int]]:
+        seed, *places = batch
+        torch.manual_seed(seed)
+        return [self[place] for place in places]
 
 
 class _Loader(DataLoader[Any]):
