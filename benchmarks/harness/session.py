@@ -41,10 +41,10 @@ class Session:
         if not self.cells:
             raise UsageError(f"--cell {only}: no such cell in this plan ({cells[0].id}, ...)")
         self.run_folder = Run(options.run)
+        self.supplies = Supplies(options, self.cells, self.run_folder, display)
         self._locks = contextlib.ExitStack()
+        self._locks.enter_context(self.run_folder.held(cell=only))
         try:
-            self._locks.enter_context(self.run_folder.held(cell=only))
-            self.supplies = Supplies(options, self.cells, self.run_folder, display)
             self._planned = {cell.id: self.supplies.planned(cell) for cell in self.cells}
             self.resumes = options.resume or only is not None
             self.answered: dict[str, Head] = self.run_folder.take_up(
