@@ -7,7 +7,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -316,8 +315,11 @@ class TestThreads:
 )
 def test_the_benchmark_of_the_pipeline_runs(data_folder, tmp_path):
     """`pytest benchmarks/test_input.py` on a folder, at a profile that does not skip it."""
-    run = tmp_path / "run"
-    options = ("--data", str(data_folder), "--profile", "cpu", "--run", str(run))
+    file = tmp_path / "benchmark.json"
+    options = (
+        "--data", str(data_folder), "--profile", "cpu", "--run", str(tmp_path / "run"),
+        f"--benchmark-json={file}",
+    )  # fmt: skip
     answer = subprocess.run(
         [sys.executable, "-m", "pytest", "benchmarks/test_input.py", "-p", "no:cacheprovider", *options],
         capture_output=True,
@@ -326,8 +328,7 @@ def test_the_benchmark_of_the_pipeline_runs(data_folder, tmp_path):
         timeout=120,
     )
     assert answer.returncode == 0, answer.stdout + answer.stderr
-    (path,) = (path for path in Path(run).glob("*.json") if path.name != "run.json")
-    for entry in msgspec.json.decode(path.read_bytes())["benchmarks"]:
+    for entry in msgspec.json.decode(file.read_bytes())["benchmarks"]:
         assert entry["extra_info"]["images_per_second"] == pytest.approx(20 / entry["stats"]["median"])
         assert entry["extra_info"]["image_size"] in (96, 224)
         assert entry["stats"]["rounds"] == 5
