@@ -252,13 +252,13 @@ class Running:
         return self.said.read_text()
 
     def wait_for(self, text: str) -> None:
-        self._wait(lambda: text in self.output())
+        self.wait(lambda: text in self.output())
 
     def wait_for_training_of(self, seed: int) -> None:
         """Until its first epoch is kept, of several."""
-        self._wait(lambda: any(self.run.glob(f"checkpoints/*-s{seed}.checkpoint")))
+        self.wait(lambda: any(self.run.glob(f"checkpoints/*-s{seed}.checkpoint")))
 
-    def _wait(self, happened: Callable[[], bool]) -> None:
+    def wait(self, happened: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE
         while not happened():
             assert self.process.poll() is None and time.monotonic() < deadline, self.output()
@@ -323,6 +323,23 @@ class TestRuns:
         ):
             assert found.trained_sha256 == expected.trained_sha256
             assert (found.accuracy, found.key) == (expected.accuracy, expected.key)
+
+    def test_a_killed_runner_takes_a_worker_along_that_hangs_in_a_library(
+        self, data_folder, run, tmp_path, monkeypatch
+    ):
+        """One that keeps Python's lock, so that no thread of the worker's can see its parent die."""
+        sabotaged(
+            monkeypatch,
+            tmp_path,
+            "import ctypes\nfrom benchmarks.harness import training\n"
+            f"def hang(*_): open({str(tmp_path / 'hangs')!r}, 'w').close(); ctypes.PyDLL(None).sleep(1000)\n"
+            "training.evaluate = hang",
+        )
+        first = Running(data_folder, run)
+        first.wait((tmp_path / "hangs").exists)
+        first.process.kill()
+        first.process.wait()
+        assert_no_worker_of(run)
 
     @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
     def test_asked_to_stop_it_says_how_to_go_on(self, sent, code, data_folder, run):
