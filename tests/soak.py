@@ -1,7 +1,7 @@
 """A soak: many tiny cells in every framework, while their workers and their runner are killed at random,
 again and again; in the end all must be as in a run that nobody disturbed.
 
-`python tests/soak.py [--seeds 4] [--seconds 4 20] [--folder PATH]`, in any environment of the project; it
+`python tests/soak.py [--seeds 7] [--seconds 4 20] [--folder PATH]`, in any environment of the project; it
 takes about half an hour on two cores, and is no part of the tests. Run again with the same folder, it goes on
 with the undisturbed run where that was.
 """
@@ -26,8 +26,8 @@ from benchmarks.harness.environment import PROJECT
 from benchmarks.harness.record import Record
 
 MATRIX = (
-    "--track", "matched,native", "--protocol", "scratch", "--arch", "resnet18,resnet18_v2,vgg16",
-    "--image-size", "32", "--weights", "none", "--variant", "reproducible", "--no-timing",
+    "--recipe", "matched-resnet18-scratch,native-*-scratch", "--image-size", "32", "--weights", "none",
+    "--variant", "reproducible", "--no-timing",
 )  # fmt: skip
 
 
@@ -86,7 +86,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--seeds", type=int, default=7)
     parser.add_argument("--seconds", type=float, nargs=2, default=(4.0, 20.0), help="between two kills")
     parser.add_argument("--folder", type=Path, default=None)
     parser.add_argument("--kills", type=int, default=200, help="after so many, nobody is killed any more")
