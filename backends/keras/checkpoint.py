@@ -20,7 +20,7 @@ import tempfile
 import warnings
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ import numpy as np
 
 from backends.architectures import HEAD, architecture_of, is_head, spec_of
 from backends.base import BenchmarkError, ModelSpec, UsageError, WeightsError, one_line, require_architecture
-from backends.keras import INFO, models
+from backends.keras import INFO, hdf5, models
 
 DOWNLOAD_SILENCE = 10.0
 """Seconds without a byte after which a download has failed; Keras itself would wait for ever."""
@@ -126,10 +126,8 @@ def load(network: models.Network, spec: ModelSpec, path: Path, *, head: bool = T
         _require(path, tensors, layouts, spec)
         values = {name: np.asarray(tensors[name][()]) for name in layouts}
     for name, value in values.items():
-        if value.dtype.kind != "f" or not np.isfinite(value).all():
-            raise WeightsError(
-                f"{path}: tensor '{name}' holds NaN, infinity or no numbers; the file cannot be used"
-            )
+        if not np.isfinite(value).all():
+            raise WeightsError(f"{path}: tensor '{name}' holds NaN or infinity; the file cannot be used")
     variables = models.neutral_tensors(network, spec)
     for name, value in values.items():
         variables[name].assign(value)
@@ -219,7 +217,7 @@ def _spec(path: Path, tensors: Tensors, architecture: str) -> ModelSpec:
 
 
 def _require(path: Path, tensors: Tensors, layouts: Mapping[str, models.Layout], spec: ModelSpec) -> None:
-    """Raise WeightsError at the first tensor that is missing or of another shape."""
+    """Raise WeightsError at the first tensor that is missing, of another shape or type."""
     for name, layout in layouts.items():
         if name not in tensors:
             found = ", ".join(map(repr, list(tensors)[:3])) or "nothing"
@@ -232,6 +230,10 @@ def _require(path: Path, tensors: Tensors, layouts: Mapping[str, models.Layout],
                 f"{path}: tensor '{name}' has shape {tuple(tensors[name].shape)} where"
                 f" {spec.architecture} has {layout.shape}; give a file of the same architecture, head, image"
                 " size and classes"
+            )
+        if tensors[name].dtype.kind != "f":
+            raise WeightsError(
+                f"{path}: tensor '{name}' holds values of type {tensors[name].dtype}; save it as float32"
             )
 
 
@@ -266,16 +268,16 @@ def _opened(path: Path, architecture: str) -> Iterator[Tensors]:
                 archive = stack.enter_context(zipfile.ZipFile(path))
                 config = json.loads(_member(archive, "config.json", LARGEST_CONFIG))
                 largest = LARGEST_GROWTH * path.stat().st_size
-                weights = io.BytesIO(_member(archive, "model.weights.h5", largest))
-                file = stack.enter_context(h5py.File(weights, "r"))
+                file = stack.enter_context(hdf5.opened(_member(archive, "model.weights.h5", largest)))
                 layers = _layers_of_config(config, file["layers"])
             else:
-                file = stack.enter_context(h5py.File(path, "r"))
+                file = stack.enter_context(hdf5.opened(path))
                 if "model_config" in file.attrs:
-                    config = json.loads(file.attrs["model_config"])
+                    (text,) = hdf5.texts(file, "model_config")
+                    config = json.loads(text)
                 layers = _layers_of_file(file)
             for variable in itertools.chain.from_iterable(layers.values()):
-                _require_own(variable, file)
+                hdf5.require_own(variable, file)
             yield _neutral(layers, architecture, config)
     except BenchmarkError:
         raise
@@ -321,8 +323,8 @@ def _layers_of_file(file: Any) -> Layers:
 def _legacy_layers(group: Any) -> Layers:
     """Of a whole model or of its weights, as Keras has written them since its first version."""
     layers: Layers = {}
-    for name in _strings(group.attrs["layer_names"]):
-        paths = _strings(group[name].attrs["weight_names"])
+    for name in hdf5.texts(group, "layer_names"):
+        paths = hdf5.texts(group[name], "weight_names")
         owners = [path.split("/")[-2] if "/" in path else name for path in paths]
         if len(set(owners)) == 1:  # not a model within the model, and the layer's own name is the better one
             owners = [name] * len(paths)
@@ -343,24 +345,12 @@ def _named_layers(group: Any, seen: set[int]) -> Iterator[tuple[str, list[Any]]]
         elif len(layer["vars"]):
             if "name" not in layer["vars"].attrs:
                 raise ValueError(f"{layer.name} has no name, as in Keras' first versions of this format")
-            yield str(layer["vars"].attrs["name"]), _variables(layer["vars"])
+            (name,) = hdf5.texts(layer["vars"], "name")
+            yield name, _variables(layer["vars"])
 
 
 def _variables(group: Any) -> list[Any]:
     return [group[str(index)] for index in range(len(group))]
-
-
-def _require_own(dataset: Any, file: Any) -> None:
-    """Raise ValueError unless the values lie in this very file: HDF5 can also point at others, and need not
-    store what a shape promises."""
-    if dataset.external or dataset.is_virtual or dataset.file != file:
-        raise ValueError(f"{dataset.name} lies in another file")
-    if dataset.nbytes > file.id.get_filesize():
-        raise ValueError(f"{dataset.name} would take {dataset.nbytes} bytes, more than the file has")
-
-
-def _strings(values: Iterable[Any]) -> list[str]:
-    return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
 
 
 def _neutral(layers: Layers, architecture: str, config: Any) -> dict[str, Any]:

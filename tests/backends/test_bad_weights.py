@@ -378,6 +378,29 @@ class TestKeras:
         with pytest.raises(WeightsError, match="lies in another file"):
             framework.inspect_checkpoint(tmp_path / "model.h5", "efficientnet_lite0")
 
+    @pytest.mark.parametrize(
+        ("index", "size"),
+        [(0, 0), (0, 15), (0, 2**40), (1, 2**40), (1, 2**63), (1, 2**64 - 16), (1, 2**64 - 1)],
+    )
+    def test_a_heap_without_an_end_never_reaches_the_library(self, framework, tmp_path, index, size):
+        """HDF5 1.14 goes from text to text by their sizes; these would lead it in a circle."""
+        path, content = tmp_path / "model.h5", bytearray(written(write_model, "model.h5"))
+        heap = content.index(b"GCOL\1\0\0\0")
+        content[heap + 16 : heap + 32] = struct.pack("<HH4xQ", index, 1, size)
+        path.write_bytes(content)
+        with pytest.raises(WeightsError, match=r"model\.h5: .*its texts are damaged at byte \d+"):
+            framework.inspect_checkpoint(path, "vgg16")
+
+    def test_an_attribute_that_is_no_text_is_refused(self, framework, tmp_path):
+        """The library has been seen to fall over a sequence where there were none when it was written."""
+        h5py = importlib.import_module("h5py")
+        with h5py.File(tmp_path / "model.h5", "w") as file:
+            sequences = np.empty(1, object)
+            sequences[0] = np.array([1, 2], np.int32)
+            file.attrs.create("layer_names", sequences, dtype=h5py.vlen_dtype(np.int32))
+        with pytest.raises(WeightsError, match="attribute 'layer_names' is no text of this file"):
+            framework.inspect_checkpoint(tmp_path / "model.h5", "vgg16")
+
     def test_groups_that_hold_each_other_end(self, framework, tmp_path):
         """Sixty floors of two doors that lead to the same next floor: 2**60 ways through."""
         h5py = importlib.import_module("h5py")
