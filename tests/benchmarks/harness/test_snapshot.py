@@ -175,7 +175,7 @@ class TestKeeper:
         found = keeper.read()
         assert found is not None and found.notes == snapshot().notes and found.chosen is None
         for taken, given in ((found.weights, snapshot().weights), (found.optimizer, snapshot().optimizer)):
-            assert list(taken) == list(given)
+            assert taken.keys() == given.keys()
             for name, value in given.items():
                 assert np.array_equal(taken[name], value) and taken[name].dtype == value.dtype
         keeper.remove()
