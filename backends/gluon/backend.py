@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import mxnet as mx
 import numpy as np
 from mxnet import autograd, gluon
-from mxnet.base import _LIB, check_call
 
 from backends import weights
 from backends.architectures import LOSSES, is_parameter, trained_from
@@ -30,7 +28,7 @@ from backends.base import (
     Transform,
     require_device,
 )
-from backends.gluon import INFO, checkpoint, input, models
+from backends.gluon import INFO, checkpoint, input, models, threads
 from backends.gluon import optimizer as own_optimizer
 from backends.gluon.optimizer import as_kernels_take_it
 from backends.optimizers import Optimizer, schedule_name
@@ -47,7 +45,7 @@ class FrameworkBackend(Backend):
         require_device(session, self.devices())
         _seed(session.seed)
         os.environ["MXNET_ENFORCE_DETERMINISM"] = "1" if session.variant == "reproducible" else "0"
-        _set_threads(session.threads)
+        threads.use(session.threads)
         kind, _, index = session.device.partition(":")
         self._device = mx.gpu(int(index or 0)) if kind == "cuda" else mx.cpu()
         self._on_gpu = kind == "cuda"
@@ -153,8 +151,8 @@ class FrameworkBackend(Backend):
         outputs, loss = self._forward_loss(inputs, labels, *self._masks(batch))
         self._backward(loss, inputs)
         if self.session.variant == "reproducible":
-            # Weights that inference left in oneDNN's layout are brought back by an operation which the forward
-            # asks for. An update that overtakes it is written to another array than the weight, and MXNet's
+            # Weights that inference left in oneDNN's layout are brought back by an operation the forward asks
+            # for. An update that overtakes it is written to another array than the weight, and MXNet's
             # Nesterov then reads the old weight where it otherwise reads the new one.
             mx.nd.waitall()
         self._scheduler.step()
@@ -222,7 +220,7 @@ class FrameworkBackend(Backend):
         trained = [tensor for tensor in self._tensors.values() if tensor.grad_req != "null"]
         unbiased = self._on_gpu or self._unbiases
         return {
-            "threads": _threads(),
+            "threads": threads.in_use(),
             "input_workers": self.session.input_workers,
             "compiled": "hybridize()" if self._network._active else "no (imperative)",
             "layout": "NCHW",
@@ -365,38 +363,3 @@ def _seed(seed: int) -> None:
 
 _LOSSES = {"softmax": gluon.loss.SoftmaxCrossEntropyLoss, "sigmoid": gluon.loss.SigmoidBCELoss}
 """By the network's output; both take what enters the softmax or the sigmoid."""
-
-
-# --- Threads --------------------------------------------------------------------------------------
-# MXNet computes in a worker thread of its engine, and OpenMP keeps a number of threads for each thread that
-# calls it: it has to be set, and read, from in there. oneDNN's kernels and the BLAS follow it at any time;
-# MXNet's own kernels were fixed at import to OMP_NUM_THREADS or, without it, to at most half the processors.
-
-
-class _Context(ctypes.Structure):
-    """`mxnet::Context`: kind of device (1 is the CPU) and its number."""
-
-    _fields_ = (("kind", ctypes.c_int), ("index", ctypes.c_int))
-
-
-def _set_threads(threads: int) -> None:
-    _in_cpu_worker(lambda: _LIB.omp_set_num_threads(threads))
-
-
-def _threads() -> int:
-    answers: list[int] = []
-    _in_cpu_worker(lambda: answers.append(_LIB.omp_get_max_threads()))
-    return answers[0]
-
-
-def _in_cpu_worker(call: Callable[[], object]) -> None:
-    function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(
-        lambda _run, _parameter: call() and None
-    )
-    context, normal = _Context(1, 0), ctypes.c_int(0)
-    check_call(
-        _LIB.MXEnginePushSync(
-            function, None, None, ctypes.byref(context), None, 0, None, 0, ctypes.byref(normal), 0, b"threads"
-        )
-    )
-    mx.nd.waitall()
