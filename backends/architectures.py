@@ -302,7 +302,7 @@ def spec_of(architecture: str, shape_of: Callable[[ModelSpec, str], tuple[int, .
         spec = msgspec.structs.replace(linear, head=head)
         kernels = [name for name, shape in shapes(spec).items() if len(shape) == 2]
         first, last = shape_of(spec, kernels[0]), shape_of(spec, kernels[-1])
-        if first is not None and last is not None and len(first) == len(last) == 2:
+        if first is not None and last is not None and len(first) == len(last) == 2 and 0 not in last:
             spec = msgspec.structs.replace(spec, classes=last[0])
             if last[0] == 1:
                 spec = msgspec.structs.replace(spec, classes=2, output="sigmoid")

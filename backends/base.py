@@ -27,6 +27,11 @@ class BenchmarkError(Exception):
     """Base of every error this project raises on purpose. Its text is one line: what, where, what to do
     next."""
 
+    def __str__(self) -> str:
+        """The text with escapes in the place of what would move the cursor or colour the screen: names of
+        files and tensors are others'."""
+        return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in super().__str__())
+
 
 class UsageError(BenchmarkError):
     """An option, a name or a combination that does not exist."""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+import psutil
 import pytest
 from PIL import Image
 
+import backends
 from benchmarks.harness.record import (
     Accuracy,
     CellDescription,
@@ -27,6 +32,43 @@ from benchmarks.harness.record import (
 SHARED = Path(os.environ.get("BENCHMARKS_SHARED", Path(__file__).parents[2] / "shared"))
 """Real photographs and weights, which are no part of the project; tests that need them skip where they are
 missing."""
+ENOUGH_TO_COLLECT = 64 * 2**20
+"""Bytes: about one network."""
+
+
+def pytest_configure() -> None:
+    """Before any framework is imported, here or in a worker: threads of OpenMP that wait must not spin, or
+    two processes on two cores take ten times as long."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell starts what runs in its background deaf to Ctrl-C, and processes inherit that.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is `once` runs in test-core, the environment without a framework."""
+    if any(backends.installed(card) for card in backends.known().values()):
+        for item in items:
+            if item.get_closest_marker("once"):
+                item.add_marker(pytest.mark.skip(reason="the same in every environment: test-core runs it"))
+
+
+@pytest.fixture(autouse=True)
+def room() -> Iterator[None]:
+    """Networks hang in reference cycles, and Python's collector, who does not see how much memory they hold,
+    would let them pile up."""
+    process = psutil.Process()
+    before = process.memory_info().rss
+    yield
+    if process.memory_info().rss - before > ENOUGH_TO_COLLECT:
+        gc.collect()
+
+
+@pytest.fixture(autouse=True)
+def no_worker(monkeypatch) -> None:
+    """A `pytest benchmarks` that a test starts is no worker of these tests; it would time nothing if it took
+    itself for one."""
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
 
 
 @pytest.fixture(autouse=True)

@@ -101,6 +101,20 @@ def write_whole(target: Path, data: bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
+def write_checked(target: Path, data: bytes) -> None:
+    """Write a file whole, its hash first, for `read_checked`."""
+    write_whole(target, hashlib.sha256(data).hexdigest().encode() + b"\n" + data)
+
+
+def read_checked(path: Path) -> bytes | None:
+    """What `write_checked` wrote; None where there is nothing, or no longer that."""
+    try:
+        digest, _, data = path.read_bytes().partition(b"\n")
+    except FileNotFoundError:
+        return None
+    return data if hashlib.sha256(data).hexdigest().encode() == digest else None
+
+
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
     """One process at a time within the block; others wait. The system frees it when a process dies."""

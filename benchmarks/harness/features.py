@@ -22,7 +22,7 @@ import backends
 from backends.architectures import is_head
 from backends.base import Backend, Batch, DataError, ModelSpec, NumericalError, Pipeline, Transform, one_line
 from benchmarks.harness.augment import dropout_mask, order
-from benchmarks.harness.cache import cache_folder, held, write_whole
+from benchmarks.harness.cache import cache_folder, held, intact, seal, write_whole
 from benchmarks.harness.decoded import Split
 from benchmarks.harness.initial import sha256_of
 from benchmarks.harness.record import Extraction
@@ -101,6 +101,9 @@ def open_store(
         folder.mkdir(parents=True, exist_ok=True)
     with held(folder):
         found = _progress(folder, count)
+        with _on_disk(folder):
+            if found.done == count and not intact(folder):
+                found = Progress(0)
         if found.done < count:
             _extract(backend, folder, found, count, pipeline_from(found.done), block, on_progress)
         with _on_disk(folder):
@@ -175,6 +178,8 @@ def _extract(
     if done != count or values is None:
         raise NumericalError(f"{done} of {count} images gave features: the pipeline drops some")
     note()
+    with _on_disk(folder):
+        seal(folder)
 
 
 def _computed(backend: Backend, pipeline: Pipeline, block: str | None) -> Iterator[np.ndarray]:

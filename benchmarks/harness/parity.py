@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -69,6 +69,12 @@ TOLERANCES: Mapping[str, Tolerance] = {
 and 1e-9, the last three in EfficientNet-Lite0, whose 49 batch norms pass every rounding on. The mildest
 sabotage is off by 1e-2 of a tensor."""
 
+FLOAT32, FLOAT64 = (
+    tuple(kind for kind, tolerance in TOLERANCES.items() if tolerance.precision == precision)
+    for precision in ("float32", "float64")
+)
+"""The kinds that are compared in each precision."""
+
 MakeBackend = Callable[[Session], Backend]
 
 
@@ -90,22 +96,21 @@ def gate(
     worst: dict[str, str] = dict.fromkeys(TOLERANCES, "")
     differences: list[str] = []
 
-    def compare(golden: Golden, name: str, observed: Observation, precision: str) -> None:
-        for kind, tolerance in TOLERANCES.items():
-            if tolerance.precision == precision and kind in observed.tensors:
-                error, tensor = golden.worst(observed, name, kind)
-                if not error <= errors[kind] or not worst[kind]:
-                    errors[kind], worst[kind] = error, tensor if name in MODES else f"{name}: {tensor}"
+    def compare(golden: Golden, name: str, observed: Observation) -> None:
+        for kind in observed.tensors:
+            error, tensor = golden.worst(observed, name, kind)
+            if not error <= errors[kind] or not worst[kind]:
+                errors[kind], worst[kind] = error, tensor if name in MODES else f"{name}: {tensor}"
 
     for mode in modes:
-        inference = observe(make(session), network, mode, steps=1)
-        compare(reference, mode, inference, "float32")
+        inference = observe(make(session), network, mode, steps=1, kinds=FLOAT32)
+        compare(reference, mode, inference)
         differences += reference.differences(inference.settings, mode)
-        compare(reference, mode, observe(make(double(session)), network, mode, steps=STEPS), "float64")
+        compare(reference, mode, observe(make(double(session)), network, mode, steps=STEPS, kinds=FLOAT64))
     for rule in rules:
         updates = read_golden(UPDATES)
         observed = observe_update(make(double(session)), rule)
-        compare(updates, rule.name, observed, "float64")
+        compare(updates, rule.name, observed)
         differences += updates.differences(observed.settings, rule.name)
     failures = [
         f"{worst[kind]}: {tolerance.what} ({tolerance.precision}) is off by {errors[kind]:.1e},"
@@ -135,24 +140,29 @@ def double(session: Session) -> Session:
 # --- Observing ------------------------------------------------------------------------------------
 
 
-def observe(backend: Backend, network: Network, mode: Mode, *, steps: int) -> Observation:
-    """Have a backend infer, take gradients and train for some steps, always from the same weights."""
+def observe(
+    backend: Backend, network: Network, mode: Mode, *, steps: int, kinds: Collection[str] = TOLERANCES
+) -> Observation:
+    """Have a backend infer, take gradients and train for some steps, always from the same weights, as far as
+    these kinds of comparison take it."""
     spec, weights = network.spec, test_weights(network)
     inputs = test_batches(network)
     if mode == "features":
         spec = msgspec.structs.replace(spec, entry="features")
         weights = {name: weights[name] for name in architectures.shapes(spec)}
         inputs = test_features(spec)
-    return _observed(backend, spec, weights, inputs, network.trainable(mode), network.optimizer(mode), steps)
+    return _observed(
+        backend, spec, weights, inputs[:steps], network.trainable(mode), network.optimizer(mode), kinds
+    )
 
 
 def observe_update(backend: Backend, rule: Rule) -> Observation:
     """Have a backend train under a rule."""
     spec = msgspec.structs.replace(RULES_NETWORK.spec, image_size=RULES_IMAGE_SIZE)
-    inputs = images_of(spec)
     found = _observed(
-        backend, spec, test_weights(RULES_NETWORK), inputs, RULES_NETWORK.trainable("all"), rule.update, STEPS
-    )
+        backend, spec, test_weights(RULES_NETWORK), images_of(spec), RULES_NETWORK.trainable("all"),
+        rule.update, ("loss", "step"),
+    )  # fmt: skip
     steps = {
         name: tensor
         for name, tensor in found.tensors["step"].items()
@@ -168,29 +178,34 @@ def _observed(
     inputs: Inputs,
     trainable: Trainable,
     optimizer: Optimizer,
-    steps: int,
+    kinds: Collection[str],
 ) -> Observation:
-    batches = [backend.to_host_batch(*inputs[step]) for step in range(steps)]
+    batches = [backend.to_host_batch(*arrays) for arrays in inputs]
     tensors: dict[str, Tensors] = {}
     backend.build(spec)
     backend.load_weights(weights, head=True)
     backend.set_trainable(trainable)
     backend.configure_optimizer(optimizer)
-    tensors["logit"] = {"logits": backend.to_numpy(backend.logits(batches[0]))}
-    if spec.entry == "images":
+    if "logit" in kinds:
+        tensors["logit"] = {"logits": backend.to_numpy(backend.logits(batches[0]))}
+    if "block" in kinds and spec.entry == "images":
         tensors["block"] = backend.block_outputs(batches[0])
+    if "features" in kinds and spec.entry == "images":
         features = {"features": backend.to_numpy(backend.features(batches[0]))}
         first = architectures.blocks_of(spec)[0]
         features[f"features of {first}"] = backend.to_numpy(backend.features(batches[0], first))
         tensors["features"] = features
-    if steps == STEPS:
+    if "gradient" in kinds:
         tensors["gradient"] = backend.gradients(batches[0])
         backend.load_weights(weights, head=True)  # taking gradients may have moved the running statistics
     losses = []
     for batch in batches:
         backend.train_step(batch)
         losses.append(backend.take_metrics().loss)
-    tensors["first_loss"] = {"loss of step 1": np.array(losses[:1])}
-    tensors["loss"] = {"losses": np.array(losses)}
-    tensors["step"] = {**backend.export_weights(), **backend.moments()}
+    if "first_loss" in kinds:
+        tensors["first_loss"] = {"loss of step 1": np.array(losses[:1])}
+    if "loss" in kinds:
+        tensors["loss"] = {"losses": np.array(losses)}
+    if "step" in kinds:
+        tensors["step"] = {**backend.export_weights(), **backend.moments()}
     return Observation(tensors=tensors, settings=backend.settings())

@@ -150,7 +150,7 @@ class Run:
             return msgspec.json.decode(path.read_bytes(), type=Plan)
         except FileNotFoundError:
             return None
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UsageError(f"{path} is damaged ({one_line(error)}); choose another --run") from error
 
     def _write_plan(self, identity: Identity, plan: Plan | None, cells: Sequence[Planned]) -> None:
@@ -164,7 +164,7 @@ class Run:
         """None where there is no record, or one that nobody can read: its cell is run again."""
         try:
             return msgspec.json.decode((self.records / f"{cell_id}.json").read_bytes(), type=Head)
-        except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
+        except (FileNotFoundError, ValueError, RecursionError):
             return None
 
     def _wipe(self) -> None:

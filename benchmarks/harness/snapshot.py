@@ -1,12 +1,8 @@
 """An unfinished training on disk: written after each epoch on images, so that a cell whose process was killed
-goes on where it was.
-
-The file is a SHA-256, 32 bytes, and the safetensors file that it is of: what is read is what was written.
-"""
+goes on where it was."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import struct
 from collections.abc import Mapping
@@ -19,7 +15,7 @@ from safetensors.numpy import load as safetensors_load
 from safetensors.numpy import save as safetensors_save
 
 from backends.base import BenchmarkError, one_line
-from benchmarks.harness.cache import write_whole
+from benchmarks.harness.cache import read_checked, write_checked
 from benchmarks.harness.initial import Tensors
 from benchmarks.harness.record import Epoch, Extraction
 from benchmarks.harness.training import EpochResult
@@ -76,8 +72,7 @@ class Keeper:
             tensors |= _prefixed(CHOSEN, snapshot.chosen)
         notes = msgspec.json.encode(snapshot.notes).decode()
         try:
-            data = safetensors_save(tensors, metadata={"notes": notes})
-            write_whole(self.path, hashlib.sha256(data).digest() + data)
+            write_checked(self.path, safetensors_save(tensors, metadata={"notes": notes}))
         except OSError as error:
             raise SnapshotError(
                 f"checkpoint {self.path}: cannot be written ({one_line(error)}); make room and --resume"
@@ -89,14 +84,13 @@ class Keeper:
         Raises:
             SnapshotError: it is damaged, or cannot be read.
         """
-        try:
-            content = self.path.read_bytes()
-        except FileNotFoundError:
+        if not self.path.exists():
             return None
+        try:
+            data = read_checked(self.path)
         except OSError as error:
             raise SnapshotError(f"checkpoint {self.path}: cannot be read ({one_line(error)})") from error
-        digest, data = content[:32], content[32:]
-        if hashlib.sha256(data).digest() != digest:
+        if data is None:
             raise SnapshotError(f"checkpoint {self.path}: damaged, it is no longer what was written")
         try:
             tensors = safetensors_load(data)

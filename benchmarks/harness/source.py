@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from backends import weights
-from backends.base import UsageError
+from backends.base import UsageError, WeightsError
 from benchmarks.harness import data, runner
 from benchmarks.harness.cache import cache_folder
 from benchmarks.harness.messages import PretrainJob, PublishedJob, StartingWeights
@@ -42,7 +42,7 @@ def network_a(recipe: Recipe, *, device: str, display: Display) -> StartingWeigh
     with JobProgress("source data", display) as shown:
         images = data.open_source(shown.images)
     path = source_path(recipe, images)
-    if not path.exists():
+    if not _whole(path):
         threads = runner.threads()
         job = PretrainJob(
             recipe=recipe,
@@ -70,7 +70,7 @@ def published(recipe: Recipe, *, display: Display) -> StartingWeights:
         raise UsageError(f"--weights imagenet: recipe {recipe.id} does not say whose")
     name = f"imagenet-{recipe.published_by}-{recipe.architecture}"
     path = cache_folder() / "weights" / f"{name}.safetensors"
-    if not path.exists():
+    if not _whole(path):
         job = PublishedJob(
             backend=recipe.published_by,
             architecture=recipe.architecture,
@@ -80,3 +80,12 @@ def published(recipe: Recipe, *, display: Display) -> StartingWeights:
         with JobProgress(name, display):
             runner.weights(job, log=path.with_suffix(".log"))
     return StartingWeights(name="imagenet", path=str(path), sha256=weights.sha256_of(path.read_bytes()))
+
+
+def _whole(path: Path) -> bool:
+    """Whether a checkpoint is there as it was written. One that is damaged is made anew."""
+    try:
+        weights.read(path)
+    except WeightsError:
+        return False
+    return True

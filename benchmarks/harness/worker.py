@@ -29,7 +29,7 @@ from benchmarks.harness import (
     reference,
     scenarios,
 )
-from benchmarks.harness.cache import cache_folder, write_whole
+from benchmarks.harness.cache import cache_folder, read_checked, write_checked
 from benchmarks.harness.cell import failure_of, run_cell
 from benchmarks.harness.messages import (
     AdviseJob,
@@ -109,12 +109,10 @@ def _do(job: Job, emit: Emit) -> Event:
 def pass_gate(job: GateJob, emit: Emit) -> Gate:
     """The comparison's result, from the cache if this very environment and code passed before; the framework
     is then not imported."""
-    path = cache_folder() / "gates" / f"{_gate_key(job)}.json"
-    if path.exists():
-        try:
-            return msgspec.json.decode(path.read_bytes(), type=Gate)
-        except msgspec.DecodeError:
-            pass  # damaged: compare anew
+    path = cache_folder() / "gates" / _gate_key(job)
+    kept = read_checked(path)
+    if kept is not None:
+        return msgspec.json.decode(kept, type=Gate)
     emit(Stage(text="comparing with the reference"))
     session = Session(
         device=job.device,
@@ -126,7 +124,7 @@ def pass_gate(job: GateJob, emit: Emit) -> Gate:
     framework = backends.load(backends.resolve(job.backend))
     gate = parity.gate(framework, job.network, job.modes, session, job.rules)
     if gate.passed:
-        write_whole(path, msgspec.json.encode(gate))
+        write_checked(path, msgspec.json.encode(gate))
     return gate
 
 

@@ -27,12 +27,12 @@ def merge(folder: Path) -> Path | None:
         if path.name in (MERGED, "plan.json"):
             continue
         try:
-            part: dict[str, Any] = json.loads(path.read_bytes())
-        except (ValueError, OSError) as error:
+            part: Any = json.loads(path.read_bytes())
+        except (ValueError, RecursionError, OSError) as error:
             raise MergeError(
                 f"{path}: cannot be read ({one_line(error)}); delete it and report again"
             ) from error
-        if "benchmarks" in part:
+        if isinstance(part, dict) and isinstance(part.get("benchmarks"), list):
             parts.append(part)
     if not parts:
         return None

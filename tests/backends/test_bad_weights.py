@@ -116,6 +116,13 @@ class TestNeutral:
         checkpoint = weights.Checkpoint(name="x", sha256="", origin=weights.Origin(), tensors=tensors)
         assert ours(lambda: weights.spec_of(checkpoint, architecture)) is None
 
+    def test_a_head_for_no_class_at_all_is_none(self):
+        spec = ModelSpec(architecture="resnet18", classes=0, image_size=32)
+        tensors = {name: np.ones(shape, np.float32) for name, shape in shapes(spec).items()}
+        checkpoint = weights.Checkpoint(name="x", sha256="", origin=weights.Origin(), tensors=tensors)
+        with pytest.raises(WeightsError, match=r"tensor 'head\.weight' has shape \(0, 512\)"):
+            weights.spec_of(checkpoint)
+
     @pytest.mark.parametrize("dtype", ["int64", "bool", "complex64"])
     def test_values_that_are_no_weights(self, dtype):
         with pytest.raises(WeightsError, match=f"'head.bias' holds values of type {dtype}"):

@@ -4,8 +4,9 @@ with the bits of an unbroken one."""
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -168,6 +169,13 @@ def assert_same_bits(actual: Snapshot, expected: Snapshot) -> None:
 # --- Putting down and taking up -------------------------------------------------------------------
 
 
+def in_a_process(function: Callable[..., Any], *given: Any) -> Any:
+    """Of its own: what other tests left in this one, such as TensorFlow's threads, decides on the last
+    bits."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        return process.submit(function, *given).result()
+
+
 class TestResuming:
     @pytest.mark.parametrize("track", ["native", "matched"])
     @pytest.mark.parametrize("schedule", SCHEDULES, ids=schedule_name)
@@ -190,10 +198,8 @@ class TestResuming:
             ),
             images=folder if track == "native" else None,
         )
-        first, second = unbroken(training)
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-            resumed = process.submit(second_epoch, training, first).result()
-        assert_same_bits(resumed, second)
+        first, second = in_a_process(unbroken, training)
+        assert_same_bits(in_a_process(second_epoch, training, first), second)
 
     @pytest.mark.parametrize("track", ["native", "matched"])
     @pytest.mark.parametrize("name", OPTIMIZERS)

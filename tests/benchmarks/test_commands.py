@@ -59,6 +59,7 @@ ITEMS = {
 """What each document describes."""
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("document", ITEMS)
 def test_list_names_what_each_document_describes(document):
     recipes = json.loads(command("list", "--json").stdout)
@@ -81,6 +82,7 @@ needs_reference = pytest.mark.skipif(
 )
 
 
+@pytest.mark.once
 @needs_reference
 class TestStudies:
     def test_advise_answers_a_person_and_a_machine(self, data_folder, tmp_path):
@@ -126,6 +128,7 @@ class TestStudies:
         assert complaint in answer.stderr
 
 
+@pytest.mark.once
 def test_every_command_has_help():
     for words in (
         [],
@@ -149,13 +152,6 @@ def test_data_show_draws_a_picture(data_folder, tmp_path):
     assert answer.returncode == 0
     assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
     assert "10 blue (0), 10 red (1)" in answer.stdout
-
-
-def test_doctor_says_what_to_type_next():
-    answer = command("doctor")
-    assert answer.returncode == 0
-    assert "pytorch" in answer.stdout and "gluon" in answer.stdout and "keras" in answer.stdout
-    assert "tox run -m bench" in answer.stdout
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,18 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from rich.console import Console
 
+import backends
 from backends import weights
 from backends.base import DataError, WeightsError
-from benchmarks.harness import data, decoded
+from benchmarks.harness import data, decoded, messages, runner, scenarios, source
 from benchmarks.harness.cache import SEAL, kept
 from benchmarks.harness.profile import PROFILES
+from benchmarks.harness.progress import Display
+from benchmarks.harness.recipe import recipe_of
 
+INSTALLED = [card for card in backends.known().values() if backends.installed(card)]
 ALL = PROFILES["full"]
 FEW = msgspec.structs.replace(ALL, train_per_class=2, test_per_class=1)
 
@@ -177,7 +182,40 @@ def opened(images, key: str) -> list[np.ndarray]:
     return [found[index] for index in range(len(found))]
 
 
+class TestGates:
+    @pytest.mark.skipif(not INSTALLED, reason="no framework is installed in this environment")
+    def test_a_damaged_one_is_compared_again(self, cache, tmp_path):
+        job = messages.GateJob(
+            backend=INSTALLED[0].name, network=scenarios.Network("resnet18"), modes=("frozen",), rules=(),
+            device="cpu", precision="float32", variant="default", threads=1,
+        )  # fmt: skip
+        gates = [runner.pass_gate(job, log=tmp_path / "log", on_event=lambda _: None) for _ in range(2)]
+        assert gates[0] == gates[1]  # its seconds too: it was kept
+        flip(cache / "gates")
+        gates.append(runner.pass_gate(job, log=tmp_path / "log", on_event=lambda _: None))
+        assert gates[2].passed and gates[2].seconds != gates[0].seconds
+
+
 class TestWeights:
+    def test_network_a_is_trained_anew(self, cache, monkeypatch):
+        """Its training alone is left out; what it would write is written."""
+        recipe = recipe_of("native-resnet18-pretrain")
+        trained: list[Path] = []
+
+        def train(job, **_) -> None:
+            trained.append(Path(job.target))
+            weights.write(trained[-1], {"conv1.weight": np.ones((8, 8), np.float32)}, weights.Origin())
+
+        monkeypatch.setattr(runner, "pretrain", train)
+        monkeypatch.setattr(data, "SOURCE_TRAIN_PER_CLASS", 1)
+        monkeypatch.setattr(data, "SOURCE_TEST_PER_CLASS", 1)
+        display = Display(Console(quiet=True))
+        first = source.network_a(recipe, device="cpu", display=display)
+        assert source.network_a(recipe, device="cpu", display=display) == first
+        flip(cache / "weights")
+        assert source.network_a(recipe, device="cpu", display=display) == first
+        assert trained == [Path(first.path)] * 2
+
     @pytest.mark.parametrize("damage", [flip, cut])
     def test_they_are_named_with_what_to_do(self, tmp_path, damage):
         path = tmp_path / "source-pytorch-resnet18-0123.safetensors"

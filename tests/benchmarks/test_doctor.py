@@ -38,6 +38,8 @@ from benchmarks.harness.profile import profile_of
 from benchmarks.harness.recipe import all_recipes
 from benchmarks.harness.sketch import SKETCH_VERSION
 
+pytestmark = pytest.mark.once
+
 NAMES = tuple(backends.known())
 
 

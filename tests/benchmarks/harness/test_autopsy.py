@@ -8,6 +8,8 @@ import pytest
 
 from benchmarks.harness import autopsy
 
+pytestmark = pytest.mark.once
+
 STACKS = """\
 warming up
 Fatal Python error: Segmentation fault

@@ -20,6 +20,8 @@ from backends.base import UsageError
 from benchmarks.harness import cluster
 from benchmarks.harness.cluster import ClusterError, ClusterSettings, Job, Submitted, Work
 
+pytestmark = pytest.mark.once
+
 pytest_plugins = ("tests.slurm",)
 
 SECONDS = 90

@@ -29,6 +29,7 @@ def neutral(path, architecture: str = "resnet18", classes: int = 3) -> weights.C
     return weights.read(path)
 
 
+@pytest.mark.once
 @needs_all
 class TestRoundTrip:
     """Out of each framework into the next, and back where it began."""

@@ -284,6 +284,12 @@ def emptied(path) -> None:
     path.write_bytes(b"")
 
 
+def with_a_flipped_bit(path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+
+
 def with_unclosed_header(path) -> None:
     path.write_bytes(path.read_bytes().replace(b"}", b"(", 1))
 
@@ -292,6 +298,7 @@ DAMAGES = {
     "values are gone": ("values.npy", lambda path: path.unlink()),
     "values are cut off": ("values.npy", truncated),
     "values are empty": ("values.npy", emptied),
+    "a value is another": ("values.npy", with_a_flipped_bit),
     "values are no array": ("values.npy", lambda path: path.write_bytes(b"PK\3\4" + bytes(200))),
     "the header is damaged": ("values.npy", with_unclosed_header),
     "another precision": ("values.npy", lambda path: np.save(path, np.zeros((COUNT, 6)))),

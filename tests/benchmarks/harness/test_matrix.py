@@ -9,6 +9,8 @@ import backends
 from benchmarks.harness import plan
 from benchmarks.harness.matrix import Estimate, duration
 
+pytestmark = pytest.mark.once
+
 
 def cells(**options) -> list[plan.Cell]:
     return plan.plan(plan.parse(options), tuple(backends.known().values()))

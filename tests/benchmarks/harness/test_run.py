@@ -15,6 +15,8 @@ from benchmarks.harness import plan, record
 from benchmarks.harness.environment import PROJECT
 from benchmarks.harness.run import Identity, Plan, Planned, Run, answers, key_of
 
+pytestmark = pytest.mark.once
+
 IDENTITY = Identity(data="d" * 64, profile="smoke", weights="default", code="c" * 64)
 """Of the records that `ok_record` makes."""
 KEY = "k" * 64

@@ -11,6 +11,8 @@ from benchmarks.harness import plan
 from benchmarks.harness.plan import FLAGS, Options
 from benchmarks.harness.submission import words_of
 
+pytestmark = pytest.mark.once
+
 VALUES = {
     "backend": ("pytorch", "keras"),
     "track": ("native",),
