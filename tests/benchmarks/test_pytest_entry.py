@@ -38,6 +38,8 @@ class TestRuns:
             "scratch",
             "--track",
             "native",
+            "--image-size",
+            "32",
             "--run",
             str(run),
         )
@@ -67,7 +69,8 @@ class TestRuns:
 
     def test_a_matched_cell_passes_its_gate_before_it_is_timed(self, data_folder, tmp_path):
         options = ("--data", str(data_folder), "--track", "matched", "--arch", "resnet18")
-        answer = bench(*options, "--protocol", "scratch", "--run", str(tmp_path / "run"))
+        size = ("--image-size", "32")
+        answer = bench(*options, *size, "--protocol", "scratch", "--run", str(tmp_path / "run"))
         assert answer.returncode == 0, answer.stdout + answer.stderr
         assert "gate of" in answer.stdout
         records = record.read_all(tmp_path / "run" / "records")
@@ -89,6 +92,9 @@ class TestRuns:
             "native",
             "--weights",
             str(weights),
+            "--image-size",
+            "32",
+            "--no-timing",
             "--run",
             str(run),
         )
@@ -154,8 +160,8 @@ def test_a_tox_environment_takes_its_own_part_of_the_options(tmp_path):
 
 @needs_framework
 def test_network_a_that_cannot_be_trained_is_a_failed_record(data_folder, tmp_path, monkeypatch):
-    """A cache that cannot be written to: no source weights, but every cell has its row."""
-    blocked = tmp_path / "cache" / "weights"
+    """A cache that cannot be written to: nothing to train it on, but every cell has its row."""
+    blocked = tmp_path / "cache" / "data"
     blocked.parent.mkdir()
     blocked.write_text("a file where the folder should be")
     monkeypatch.setenv("BENCHMARKS_CACHE", str(blocked.parent))
