@@ -126,4 +126,4 @@ class _Loader(DataLoader[Any]):
         try:
             yield from super().__iter__()
         except DataError as error:  # a worker's arrives as the text of its traceback, which ends with ours
-            raise DataError(str(error).rpartition(f"{DataError.__name__}: ")[2].strip()) from error
+            raise DataError(str(error.args[0]).rpartition(f"{DataError.__name__}: ")[2].strip()) from error
