@@ -300,6 +300,7 @@ class TestInterpreters:
             runner.interpreter_of(backends.resolve("keras"))
 
     def test_without_any_the_way_to_one_is_told(self, monkeypatch, tmp_path):
+        monkeypatch.delenv("BENCHMARKS_PYTHON_GLUON", raising=False)
         monkeypatch.setattr(runner, "PROJECT", tmp_path)
         monkeypatch.setattr(runner.importlib.util, "find_spec", lambda _: None)
         with pytest.raises(UsageError, match=r"tox run -e bench-gluon --notest.*BENCHMARKS_PYTHON_GLUON"):
