@@ -461,7 +461,9 @@ def test_a_variable_that_names_no_program_is_said(broken):
 
 
 @pytest.mark.skipif(any(map(backends.installed, backends.known().values())), reason="a framework is here")
-def test_without_any_framework_the_next_thing_is_to_make_environments(tmp_path):
+def test_without_any_framework_the_next_thing_is_to_make_environments(tmp_path, monkeypatch):
+    for name in backends.known():
+        monkeypatch.delenv(f"BENCHMARKS_PYTHON_{name.upper()}", raising=False)
     for folder in ("backends", "benchmarks"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(PROJECT / folder, tmp_path / "copy" / folder, ignore=ignored)
