@@ -10,9 +10,10 @@ Vocabulary of shapes: N images in a batch, K classes, F features (the values tha
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from time import perf_counter
+from typing import Any, Literal, Protocol, get_args
 
 import msgspec
 import numpy as np
@@ -65,8 +66,10 @@ def one_line(error: BaseException) -> str:
 # --- Values that cross the contract ---------------------------------------------------------------
 
 
-Precision = Literal["float32"]
-Variant = Literal["default", "reproducible"]
+Precision = Literal["float32", "bfloat16"]
+Variant = Literal["default", "tuned", "reproducible"]
+Stage = Literal["transfer", "forward", "backward", "update"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
 Track = Literal["native", "matched"]
 Head = Literal["linear", "mlp-256", "mlp-1024-128", "fc6-fc7"]
 Output = Literal["softmax", "sigmoid"]
@@ -97,6 +100,9 @@ class BackendInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Of files in the framework's own format, the usual one first."""
     sources: tuple[Source, ...] = ()
     """The official ImageNet checkpoints."""
+    tuning: tuple[str, ...] = ()
+    """What an expert may switch on, by name; which of it the `tuned` variant has on which device, the backend
+    decides."""
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,10 +114,13 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     masks that come with a batch, and the running variance is updated with the batch's unbiased one. `native`:
     the framework's own idioms."""
     precision: Precision | Literal["float64"] = "float32"
-    """Of parameters and arithmetic. float64 is for proving equality, in the matched track on the CPU."""
+    """Of parameters and arithmetic; `bfloat16` is the framework's own mixed precision: parameters, updates and
+    the loss stay in float32. float64 is for proving equality, in the matched track on the CPU."""
     variant: Variant = "default"
-    """`reproducible`: nothing but the framework's deterministic algorithms, so that two runs on the same
-    machine end with the same bits."""
+    """`tuned`: what an expert switches on for speed. `reproducible`: nothing but the framework's deterministic
+    algorithms, so that two runs on the same machine end with the same bits."""
+    tuning: tuple[str, ...] | None = None
+    """Of the card's `tuning` what is on; None: what the variant has."""
     seed: int = 0
     threads: int = 1
     """Threads for one operation. The caller also sets OMP_NUM_THREADS and its like before the import."""
@@ -389,6 +398,47 @@ class Backend(abc.ABC):
     def take_metrics(self) -> Metrics:
         """Loss and hits of the training steps since the last call; waits for them."""
 
+    # Measuring
+
+    @abc.abstractmethod
+    def run_stages(self, batch: Batch, last: Stage) -> None:
+        """`train_step` up to the end of a stage, and nothing of what follows it.
+
+        `transfer`: to the device, and there to normalised inputs. `forward`: outputs and loss, in training
+        mode and recorded. `backward`: gradients. `update`: weights and metrics, and with them the whole step.
+        What the last stage made is kept nowhere. A stage takes the time that it adds to the ones before.
+        """
+
+    @abc.abstractmethod
+    def matrix_product(self, size: int) -> Callable[[int], Any]:
+        """A call that multiplies two (size, size) matrices on the device so many times, each product a factor
+        of the next, and returns the last one, a device array that may not be computed yet.
+
+        In the precision and by the library that the network's layers compute with: what it reaches is the peak
+        they are measured by. One product is 2 * size**3 FLOPs.
+        """
+
+    @abc.abstractmethod
+    def decode(self, path: Path) -> Any:
+        """An image file's pixels as the framework's own input pipeline decodes them, and does nothing else to
+        them.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+
+    def stopwatch(self) -> Callable[[], float]:
+        """Start a clock, once the device has finished what it was given. What is returned stops it, once the
+        device has finished what it was given meanwhile, and tells the seconds between."""
+        self.synchronize()
+        start = perf_counter()
+
+        def stop() -> float:
+            self.synchronize()
+            return perf_counter() - start
+
+        return stop
+
     # Looking
 
     @abc.abstractmethod
@@ -445,6 +495,25 @@ def require_architecture(info: BackendInfo, architecture: str) -> None:
         raise UsageError(
             f"{info.name} has no architecture '{architecture}'; it has: {', '.join(info.architectures)}"
         )
+
+
+def tuning_of(info: BackendInfo, session: Session, tuned: Iterable[str]) -> frozenset[str]:
+    """What is switched on in a session.
+
+    Args:
+        tuned: what the `tuned` variant has on the session's device.
+
+    Raises:
+        UsageError: something that the backend does not have, or bfloat16 in a variant that is not tuned.
+    """
+    if session.precision == "bfloat16" and session.variant != "tuned":
+        raise UsageError(f"bfloat16 is for the tuned variant, not for {session.variant}")
+    if session.tuning is None:
+        return frozenset(tuned) if session.variant == "tuned" else frozenset()
+    for name in session.tuning:
+        if name not in info.tuning:
+            raise UsageError(f"{info.name} has no tuning '{name}'; it has: {', '.join(info.tuning) or 'none'}")
+    return frozenset(session.tuning)
 
 
 def require_device(session: Session, available: Iterable[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import mxnet as mx
 import numpy as np
 from mxnet import autograd, gluon
 
-from backends import weights
+from backends import allocator, weights
 from backends.architectures import LOSSES, is_parameter, trained_from
 from backends.base import (
     NORMALIZATIONS,
@@ -24,11 +24,13 @@ from backends.base import (
     ModelSpec,
     Pipeline,
     Session,
+    Stage,
     Trainable,
     Transform,
     require_device,
+    tuning_of,
 )
-from backends.gluon import INFO, checkpoint, input, models, threads
+from backends.gluon import INFO, checkpoint, input, models, precision, threads
 from backends.gluon import optimizer as own_optimizer
 from backends.gluon.optimizer import as_kernels_take_it
 from backends.optimizers import Optimizer, schedule_name
@@ -46,12 +48,17 @@ class FrameworkBackend(Backend):
         _seed(session.seed)
         os.environ["MXNET_ENFORCE_DETERMINISM"] = "1" if session.variant == "reproducible" else "0"
         threads.use(session.threads)
+        self._tuning = tuning_of(INFO, session, _TUNED[session.device.partition(":")[0]])
+        allocator.keep_freed("keep-memory" in self._tuning)
+        self._mixed = session.precision == "bfloat16"
+        precision.use_mixed(self._mixed)
+        self._dtype = "float32" if self._mixed else session.precision
         kind, _, index = session.device.partition(":")
         self._device = mx.gpu(int(index or 0)) if kind == "cuda" else mx.cpu()
         self._on_gpu = kind == "cuda"
         # MXNet's own CPU kernels keep running variances of the biased kind, cuDNN unbiased ones.
         self._unbiases = session.track == "matched" and not self._on_gpu
-        self._loss_sum = mx.nd.zeros(1, ctx=self._device, dtype=session.precision)
+        self._loss_sum = mx.nd.zeros(1, ctx=self._device, dtype=self._dtype)
         self._correct = mx.nd.zeros(1, ctx=self._device, dtype="int64")
         self._images = 0
 
@@ -64,8 +71,8 @@ class FrameworkBackend(Backend):
     def build(self, spec: ModelSpec) -> None:
         self._spec = spec
         self._network = models.build(spec, self._device, dropout=self.session.track == "native")
-        if self.session.precision != "float32":
-            self._network.cast(self.session.precision)
+        if self._dtype != "float32":
+            self._network.cast(self._dtype)
         self._tensors = models.neutral_tensors(self._network, spec)
         self._up_to: dict[str, gluon.HybridBlock] = {}
         self._masked = self.session.track == "matched" and spec.dropout > 0
@@ -73,7 +80,7 @@ class FrameworkBackend(Backend):
         self._areas = models.batch_norm_areas(self._network, spec) if self._unbiases else {}
         self._scaling = NORMALIZATIONS[spec.normalization]
         self._mean, self._deviation = (
-            mx.nd.array([[[values]]], ctx=self._device, dtype=self.session.precision)
+            mx.nd.array([[[values]]], ctx=self._device, dtype=self._dtype)
             for values in (self._scaling.mean, self._scaling.deviation)
         )
         self.set_trainable(Trainable())
@@ -111,7 +118,13 @@ class FrameworkBackend(Backend):
         stored = trainable.batch_norm == "stored"
         for norm in models.batch_norms(self._network):
             norm._kwargs["use_global_stats"] = stored  # takes effect when `split` hybridises anew
-        self._frozen, self._trained = models.split(self._network, self._spec, trained, masked=self._masked)
+        self._frozen, self._trained = models.split(
+            self._network,
+            self._spec,
+            trained,
+            masked=self._masked,
+            static_memory="static-memory" in self._tuning,
+        )
         moving = [] if stored else models.batch_norms(self._trained)
         self._corrected = [(norm, self._areas[norm]) for norm in moving if norm in self._areas]
         leading = models.leading_batch_norm(self._network)
@@ -147,19 +160,7 @@ class FrameworkBackend(Backend):
         return tuple(mx.nd.array(array, dtype=array.dtype) for array in arrays)
 
     def train_step(self, batch: Batch) -> None:
-        inputs, labels = self._inputs(batch[0]), self._to_device(batch[1])
-        outputs, loss = self._forward_loss(inputs, labels, *self._masks(batch))
-        self._backward(loss, inputs)
-        if self.session.variant == "reproducible":
-            # Weights that inference left in oneDNN's layout are brought back by an operation the forward asks
-            # for. An update that overtakes it is written to another array than the weight, and MXNet's
-            # Nesterov then reads the old weight where it otherwise reads the new one.
-            mx.nd.waitall()
-        self._scheduler.step()
-        self._trainer.step(1)  # of 1, since the loss is the mean already
-        self._loss_sum += loss * len(labels)
-        self._correct += (self._answers(outputs) == labels).sum()
-        self._images += len(labels)
+        self.run_stages(batch, "update")
 
     def take_metrics(self) -> Metrics:
         metrics = Metrics(
@@ -172,27 +173,66 @@ class FrameworkBackend(Backend):
         self._images = 0
         return metrics
 
+    # Measuring
+
+    def run_stages(self, batch: Batch, last: Stage) -> None:
+        inputs, labels, masks = self._inputs(batch[0]), self._to_device(batch[1]), self._masks(batch)
+        if last == "transfer":
+            return
+        outputs, loss = self._forward_loss(inputs, labels, *masks)
+        if last == "forward":
+            return
+        self._backward(loss, inputs)
+        if last == "backward":
+            return
+        if self.session.variant == "reproducible":
+            # Weights that inference left in oneDNN's layout are brought back by an operation the forward asks
+            # for. An update that overtakes it is written to another array than the weight, and MXNet's
+            # Nesterov then reads the old weight where it otherwise reads the new one.
+            mx.nd.waitall()
+        self._scheduler.step()
+        self._trainer.step(1)  # of 1, since the loss is the mean already
+        self._loss_sum += loss * len(labels)
+        self._correct += (self._answers(outputs) == labels).sum()
+        self._images += len(labels)
+
+    def matrix_product(self, size: int) -> Callable[[int], mx.nd.NDArray]:
+        # The spread of a product's values is that of its factors.
+        factor = mx.nd.random.normal(shape=(size, size), ctx=self._device).astype(self._dtype) / size**0.5
+        factor = precision.low(factor) if self._mixed else factor
+
+        def multiply(times: int) -> mx.nd.NDArray:
+            product = factor
+            for _ in range(times):  # as an affine layer: oneDNN computes those, and a BLAS plain products
+                product = mx.nd.FullyConnected(product, factor, no_bias=True, num_hidden=size)
+            return precision.whole(product)
+
+        return multiply
+
+    def decode(self, path: Path) -> Any:
+        return input.decoded(path)
+
     # Looking
 
     def logits(self, batch: Batch) -> mx.nd.NDArray:
-        outputs = self._network(self._inputs(batch[0]))
+        outputs = self._whole(self._network(self._inputs(batch[0])))
         if self._spec.output == "sigmoid":
             return mx.nd.concat(mx.nd.zeros_like(outputs), outputs, dim=1)
         return outputs
 
     def features(self, batch: Batch, block: str | None = None) -> mx.nd.NDArray:
         if block is None:
-            return self._network.features(self._inputs(batch[0]))
+            return self._whole(self._network.features(self._inputs(batch[0])))
         if block not in self._up_to:
             self._up_to[block] = models.up_to(self._network, self._spec, block)
-        return self._up_to[block](self._inputs(batch[0]))
+        return self._whole(self._up_to[block](self._inputs(batch[0])))
 
     def block_outputs(self, batch: Batch) -> dict[str, np.ndarray]:
         outputs, values = {}, self._inputs(batch[0])
         for block, layers in models.block_layers(self._network, self._spec).items():
             for layer in layers:
                 values = layer(values)
-            outputs[block] = self.to_numpy(values)
+            outputs[block] = self.to_numpy(self._whole(values))
         return outputs
 
     def gradients(self, batch: Batch) -> dict[str, np.ndarray]:
@@ -222,9 +262,11 @@ class FrameworkBackend(Backend):
         return {
             "threads": threads.in_use(),
             "input_workers": self.session.input_workers,
-            "compiled": "hybridize()" if self._network._active else "no (imperative)",
+            "tuning": sorted(self._tuning),
+            "compiled": _hybridized(self._trained),
             "layout": "NCHW",
             "dtype": np.dtype(trained[0].dtype).name,
+            "computed_in": "bfloat16" if precision.in_use() else np.dtype(trained[0].dtype).name,
             # cuDNN lets float32 convolutions use TF32 unless this variable forbids it; MXNet has no switch.
             "tf32": os.environ.get("NVIDIA_TF32_OVERRIDE") != "0" if self._on_gpu else None,
             "determinism": os.environ.get("MXNET_ENFORCE_DETERMINISM", "0") == "1",
@@ -265,10 +307,8 @@ class FrameworkBackend(Backend):
         """Images on the device, normalised, (N, 3, H, W), in the session's precision; or features (N, F)."""
         images = self._to_device(images)
         if images.dtype != np.uint8:
-            return images.astype(self.session.precision, copy=False)
-        inputs = images.astype(
-            self.session.precision
-        )  # (N, H, W, 3): the last axis is the cheapest to broadcast
+            return images.astype(self._dtype, copy=False)
+        inputs = images.astype(self._dtype)  # (N, H, W, 3): the last axis is the cheapest to broadcast
         if self._scaling.channels == "BGR":
             inputs = inputs.flip(axis=3)
         inputs /= self._scaling.divisor
@@ -276,11 +316,15 @@ class FrameworkBackend(Backend):
         inputs /= self._deviation
         return inputs.transpose((0, 3, 1, 2))
 
+    def _whole(self, values: mx.nd.NDArray) -> mx.nd.NDArray:
+        """Itself, but in the precision of the parameters."""
+        return precision.whole(values) if self._mixed else values
+
     def _masks(self, batch: Batch) -> list[mx.nd.NDArray]:
         """What multiplies the values that enter the last layer, (N, W), where the batch says it."""
         if not self._masked:
             return []
-        return [self._to_device(batch[2]).astype(self.session.precision) / (1 - self._spec.dropout)]
+        return [self._to_device(batch[2]).astype(self._dtype) / (1 - self._spec.dropout)]
 
     def _forward_loss(
         self, inputs: mx.nd.NDArray, labels: mx.nd.NDArray, *masks: mx.nd.NDArray
@@ -290,9 +334,9 @@ class FrameworkBackend(Backend):
         # would take the gradients of another function than the one the forward computed.
         values = inputs if self._frozen is None else self._frozen(inputs)
         if self._spec.output == "sigmoid":
-            labels = labels.astype(self.session.precision)
+            labels = labels.astype(self._dtype)
         with autograd.record():
-            outputs = self._trained(values, *masks)
+            outputs = self._whole(self._trained(values, *masks))
             loss = self._loss(outputs, labels).mean()
         return outputs, loss
 
@@ -353,6 +397,19 @@ class FrameworkBackend(Backend):
         ):
             running *= keeps
             running += (1 - keeps) * of_batch
+
+
+_TUNED: Mapping[str, tuple[str, ...]] = {
+    "cpu": ("keep-memory", "static-memory"),
+    "cuda": ("static-memory",),
+}
+"""What the tuned variant has, by kind of device."""
+
+
+def _hybridized(block: gluon.HybridBlock) -> str:
+    if not block._active:
+        return "no (imperative)"
+    return f"hybridize({', '.join(f'{flag}={value}' for flag, value in block._flags)})"
 
 
 def _seed(seed: int) -> None:

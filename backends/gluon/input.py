@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import mxnet as mx
@@ -104,10 +106,26 @@ class _Images(ImageFolderDataset):
         if seed is not None:
             random.seed(seed)  # crops
             mx.random.seed(seed)  # flips
-        try:
+        with _readable(self.items[index][0]):
             return super().__getitem__(index)
-        except mx.MXNetError as error:
-            reason = str(error).strip().splitlines()[-1]  # the lines above are a traceback through C++
-            raise DataError(
-                f"image {self.items[index][0]} cannot be read ({reason}); replace or remove it"
-            ) from error
+
+
+def decoded(path: Path) -> Any:
+    """An image as ImageFolderDataset reads it: (H, W, 3) uint8 RGB.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    with _readable(path):
+        image = mx.image.imread(str(path))
+        image.wait_to_read()
+        return image
+
+
+@contextlib.contextmanager
+def _readable(path: Path | str) -> Iterator[None]:
+    try:
+        yield
+    except mx.MXNetError as error:
+        reason = str(error).strip().splitlines()[-1]  # the lines above are a traceback through C++
+        raise DataError(f"image {path} cannot be read ({reason}); replace or remove it") from error

@@ -167,23 +167,30 @@ _INITIALIZERS: Mapping[str, Any] = {
 
 
 def split(
-    network: HybridBlock, spec: ModelSpec, trained: tuple[str, ...], *, masked: bool
+    network: HybridBlock,
+    spec: ModelSpec,
+    trained: tuple[str, ...],
+    *,
+    masked: bool,
+    static_memory: bool,
 ) -> tuple[HybridBlock | None, HybridBlock]:
     """The layers below the first with a neutral name that begins with one of `trained` (None if there are
     none), and those from there to the last layer's outputs; `masked` ones are `Masked`. Both share the
-    network's own blocks and are hybridised anew."""
+    network's own blocks and are hybridised anew; with `static_memory` their values lie in the same places from
+    step to step."""
+    flags = {"static_alloc": True} if static_memory else {}
     layers = list(network.features)
     named = enumerate(_layer_names(network, spec))
     first = next((i for i, names in named if any(name.startswith(trained) for name in names)), len(layers))
-    network.hybridize()
+    network.hybridize(**flags)
     lower = _sequence(*layers[:first]) if first else None
     upper = network if lower is None else _sequence(*layers[first:], network.output)
     if masked:
         *hidden, last = _affine_layers(network.output)
         upper = Masked(_sequence(*layers[first:], *hidden), last)
     if lower is not None:
-        lower.hybridize()
-    upper.hybridize()
+        lower.hybridize(**flags)
+    upper.hybridize(**flags)
     return lower, upper
 
 

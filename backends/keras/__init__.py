@@ -26,6 +26,7 @@ INFO = BackendInfo(
     packages=("tensorflow", "tensorflow-cpu"),
     architectures=("vgg16", "resnet18", "resnet18_v2", "efficientnet_lite0"),
     checkpoint_suffixes=(".h5", ".keras"),
+    tuning=("keep-memory", "xla"),
     sources=(
         _vgg16("vgg16_weights_tf_dim_ordering_tf_kernels.h5", "64373286793e3c8b2b4e3219cbf3544b", head=True),
         _vgg16(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from backends import weights
+from backends import allocator, weights
 from backends.architectures import LOSSES, head_widths, is_parameter, trained_from
 from backends.base import (
     Backend,
@@ -19,10 +19,12 @@ from backends.base import (
     ModelSpec,
     Pipeline,
     Session,
+    Stage,
     Trainable,
     Transform,
     UsageError,
     require_device,
+    tuning_of,
 )
 from backends.optimizers import Optimizer, schedule_factor, schedule_name
 from backends.resume import epoch_seed
@@ -58,8 +60,12 @@ class FrameworkBackend(Backend):
         _set_threads(session.threads)
         _set_determinism(session.variant == "reproducible")
         keras.utils.set_random_seed(session.seed)
-        self._claim_keras()
         self._device = _device_name(session.device)
+        self._tuning = tuning_of(INFO, session, _TUNED[session.device.partition(":")[0]])
+        allocator.keep_freed("keep-memory" in self._tuning)
+        self._mixed = session.precision == "bfloat16"
+        self._dtype = "float32" if self._mixed else session.precision
+        self._claim_keras()
         self._dropouts: list[Any] = []
 
     @staticmethod
@@ -86,7 +92,8 @@ class FrameworkBackend(Backend):
         losses, sigmoid = keras.losses, spec.output == "sigmoid"
         loss = losses.BinaryCrossentropy if sigmoid else losses.SparseCategoricalCrossentropy
         self._loss = loss(from_logits=matched)
-        self._jit_compile = self._asked_jit_compile() and self._trained.jit_compile
+        asked = self._asked_jit_compile()
+        self._jit_compile = self._trained.jit_compile if asked == "auto" else asked
         self._logits = self._inference_function(self._network.logits)
         self._features: dict[str | None, Any] = {}
         self._blocks = self._inference_function(self._network.blocks)
@@ -128,6 +135,7 @@ class FrameworkBackend(Backend):
         for name, tensor in self._tensors.items():
             # After the layers: each has just switched its own variables on, those that learn nothing too.
             tensor.trainable = name.startswith(trained) and is_parameter(name)
+        self._forward = self._batch_function(self._training_loss)
         self._gradients = self._batch_function(self._forward_backward)
 
     def configure_optimizer(self, optimizer: Optimizer) -> None:
@@ -170,10 +178,7 @@ class FrameworkBackend(Backend):
             return tuple(map(tf.constant, arrays))
 
     def train_step(self, batch: Batch) -> None:
-        if isinstance(self._optimizer, own_optimizer.Matched):
-            self._optimizer.set_factor(schedule_factor(self._schedule, self._step))
-            self._step += 1
-        self._train(self._inputs(batch), *self._targets(batch))
+        self.run_stages(batch, "update")
 
     def take_metrics(self) -> Metrics:
         loss = next(metric for metric in self._trained.metrics if metric.name == "loss")
@@ -182,6 +187,42 @@ class FrameworkBackend(Backend):
         )
         self._trained.reset_metrics()
         return metrics
+
+    # Measuring
+
+    def run_stages(self, batch: Batch, last: Stage) -> None:
+        # Graphs of their own for what is less than a step: that of the whole one has no seams.
+        inputs, targets = self._inputs(batch), self._targets(batch)
+        if last == "transfer":
+            return
+        if last == "forward":
+            self._forward(inputs, *targets)
+            return
+        if last == "backward":
+            self._gradients(inputs, *targets)
+            return
+        if isinstance(self._optimizer, own_optimizer.Matched):
+            self._optimizer.set_factor(schedule_factor(self._schedule, self._step))
+            self._step += 1
+        self._train(inputs, *targets)
+
+    def matrix_product(self, size: int) -> Callable[[int], Any]:
+        with tf.device(self._device):
+            # The spread of a product's values is that of its factors.
+            factor = tf.random.normal((size, size)) / size**0.5
+            factor = tf.cast(factor, "bfloat16" if self._mixed else self._dtype)
+
+        def multiply(times: int) -> Any:
+            product = factor
+            with tf.device(self._device):
+                for _ in range(times):
+                    product = tf.matmul(product, factor)
+                return tf.cast(product, self._dtype)
+
+        return multiply
+
+    def decode(self, path: Path) -> Any:
+        return input.decoded(str(path))
 
     # Looking
 
@@ -222,9 +263,11 @@ class FrameworkBackend(Backend):
         return {
             "threads": tf.config.threading.get_intra_op_parallelism_threads(),
             "input_workers": input.parallel_calls(self.session),
+            "tuning": sorted(self._tuning),
             "compiled": f"graph, {'with' if self._jit_compile else 'without'} XLA (jit_compile={asked!r})",
             "layout": {"channels_last": "NHWC", "channels_first": "NCHW"}[keras.config.image_data_format()],
             "dtype": self._trained.weights[0].dtype,
+            "computed_in": self._trained.compute_dtype,
             "tf32": None
             if self._device == "CPU:0"
             else tf.config.experimental.tensor_float_32_execution_enabled(),
@@ -262,13 +305,15 @@ class FrameworkBackend(Backend):
 
     def _claim_keras(self) -> None:
         """Keras' global state as this session wants it, whatever ~/.keras/keras.json or anybody else said."""
-        keras.config.set_floatx(self.session.precision)
-        keras.config.set_dtype_policy(self.session.precision)
+        keras.config.set_floatx(self._dtype)
+        keras.config.set_dtype_policy("mixed_bfloat16" if self._mixed else self._dtype)
         keras.config.set_image_data_format("channels_last")
 
-    def _asked_jit_compile(self) -> Literal["auto", False]:
+    def _asked_jit_compile(self) -> Literal["auto"] | bool:
         """XLA where Keras chooses it, on a GPU; never in float64, which it compiles for most of a minute."""
-        return "auto" if self.session.precision == "float32" else False
+        if self._dtype == "float64":
+            return False
+        return True if "xla" in self._tuning else "auto"
 
     def _layers(self) -> list[Any]:
         return [layer for layer in self._network.logits.layers if layer.weights]
@@ -289,11 +334,13 @@ class FrameworkBackend(Backend):
         inputs = (inputs, *kept) if kept else inputs
         self._trained.train_step((inputs, labels))  # what it returns lies in the metrics' variables too
 
+    def _training_loss(self, inputs: Any, labels: Any, *kept: Any) -> Any:
+        return self._loss(labels, self._trained((inputs, *kept) if kept else inputs, training=True))
+
     def _forward_backward(self, inputs: Any, labels: Any, *kept: Any) -> dict[str, Any]:
         trained = self._trained_tensors()
         with tf.GradientTape() as tape:
-            outputs = self._trained((inputs, *kept) if kept else inputs, training=True)
-            loss = self._loss(labels, outputs)
+            loss = self._training_loss(inputs, labels, *kept)
         return dict(zip(trained, tape.gradient(loss, list(trained.values())), strict=True))
 
     def _inputs(self, batch: Batch) -> Any:
@@ -302,14 +349,14 @@ class FrameworkBackend(Backend):
         inputs = batch[0]
         if inputs.dtype == tf.uint8:
             return self._normalize(inputs)
-        return tf.cast(inputs, self.session.precision)  # itself, where it is that already
+        return tf.cast(inputs, self._dtype)  # itself, where it is that already
 
     def _targets(self, batch: Batch) -> Batch:
         """Labels, and what to keep where masks say it."""
         return batch[1:3] if self._masked else batch[1:2]
 
     def _normalized(self, images: Any) -> Any:
-        return input.normalize(images, self._spec.normalization, self.session.precision)
+        return input.normalize(images, self._spec.normalization, self._dtype)
 
     def _average_of(self, block: str) -> Callable[..., Any]:
         def average(images: Any, *, training: bool) -> Any:
@@ -319,11 +366,15 @@ class FrameworkBackend(Backend):
         return average
 
     def _inference_function(self, network: Callable[..., Any]) -> Any:
-        inputs = self._inputs_spec(self.session.precision)
-        return self._graph(lambda inputs: network(inputs, training=False), inputs)
+        inputs = self._inputs_spec(self._dtype)
+        return self._graph(lambda inputs: self._whole(network(inputs, training=False)), inputs)
+
+    def _whole(self, outputs: Any) -> Any:
+        """Themselves, but in the precision of the parameters."""
+        return tf.nest.map_structure(lambda output: tf.cast(output, self._dtype), outputs)
 
     def _batch_function(self, function: Callable[..., Any]) -> Any:
-        inputs, labels = self._inputs_spec(self.session.precision), tf.TensorSpec((None,), tf.int64)
+        inputs, labels = self._inputs_spec(self._dtype), tf.TensorSpec((None,), tf.int64)
         if not self._masked:
             return self._graph(function, inputs, labels)
         kept = tf.TensorSpec((None, head_widths(self._spec)[-1]), tf.uint8)
@@ -347,6 +398,14 @@ class FrameworkBackend(Backend):
         return tf.function(
             on_device, input_signature=signature, autograph=False, jit_compile=self._jit_compile
         )
+
+
+_TUNED: Mapping[str, tuple[str, ...]] = {
+    # XLA was tried on CPUs, and is slower than the graph; see `benchmarks/test_tuning.py`.
+    "cpu": ("keep-memory",),
+    "cuda": ("xla",),
+}
+"""What the tuned variant has, by kind of device."""
 
 
 def _device_name(device: str) -> str:

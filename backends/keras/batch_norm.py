@@ -40,13 +40,15 @@ class BatchNormalization(keras.layers.BatchNormalization):
         by_batch = bool(training) and not self.on_stored_statistics
         if self.learns and not (by_batch and self.unbiased):
             return super().call(inputs, training=by_batch, mask=mask)
+        # Statistics of a low precision would be worth nothing; Keras' own layer does the same.
+        inputs = keras.ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
         if by_batch:
             mean, variance = keras.ops.moments(inputs, axes=(0, 1, 2))
             _move(self.moving_mean, mean)
             _move(self.moving_variance, variance * _correction(inputs) if self.unbiased else variance)
         else:
             mean, variance = self.moving_mean.value, self.moving_variance.value
-        return keras.ops.batch_normalization(
+        outputs = keras.ops.batch_normalization(
             inputs,
             mean,
             variance,
@@ -55,6 +57,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             scale=self.gamma.value if self.learns else None,
             epsilon=self.epsilon,
         )
+        return keras.ops.cast(outputs, self.compute_dtype)
 
 
 def _move(running: Any, batch: Any) -> None:

@@ -108,13 +108,18 @@ class Pipeline:
         except tf.errors.OpError:
             # TensorFlow's error does not say which file it was about.
             for path in self._paths:
-                _require_readable(path)
+                decoded(path)
             raise
 
 
-def _require_readable(path: str) -> None:
+def decoded(path: str) -> Any:
+    """An image as the pipeline reads it: (H, W, 3) uint8 RGB.
+
+    Raises:
+        DataError: it cannot be read.
+    """
     try:
-        _decode(path)
+        return _decode(path)
     except tf.errors.OpError as error:
         reason = _INTERNALS.sub("", one_line(error))
         raise DataError(f"image {path} cannot be read ({reason}); replace or remove it") from error

@@ -69,7 +69,12 @@ def build(spec: ModelSpec, *, matched: bool) -> Network:
     if spec.dropout and not matched:
         values = layers.Dropout(spec.dropout, name="dropout")(values)
     ended, sigmoid = last(values), spec.output == "sigmoid"
-    end = layers.Activation("sigmoid", name="sigmoid") if sigmoid else layers.Softmax(name="softmax")
+    whole = keras.config.floatx()  # probabilities in a low precision would all but be rounded to 0 and 1
+    end = (
+        layers.Activation("sigmoid", name="sigmoid", dtype=whole)
+        if sigmoid
+        else layers.Softmax(name="softmax", dtype=whole)
+    )
 
     def network(output: Any, *further: Any) -> Any:
         inputs = (body.inputs, *further) if further else body.inputs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from backends import weights
+from backends import allocator, weights
 from backends.architectures import LOSSES, is_parameter, trained_from
 from backends.base import (
     NORMALIZATIONS,
@@ -24,9 +25,11 @@ from backends.base import (
     ModelSpec,
     Pipeline,
     Session,
+    Stage,
     Trainable,
     Transform,
     require_device,
+    tuning_of,
 )
 from backends.optimizers import Optimizer, schedule_name
 from backends.pytorch import INFO, checkpoint, input, models
@@ -44,9 +47,15 @@ class FrameworkBackend(Backend):
         require_device(session, self.devices())
         torch.manual_seed(session.seed)
         torch.set_num_threads(session.threads)
-        _set_determinism(session.variant == "reproducible")
         self._device = torch.device(session.device)
-        self._dtype: torch.dtype = getattr(torch, session.precision)
+        self._tuning = tuning_of(INFO, session, _TUNED[self._device.type])
+        allocator.keep_freed("keep-memory" in self._tuning)
+        _set_determinism(session.variant == "reproducible")
+        torch.backends.cudnn.benchmark = "cudnn-benchmark" in self._tuning  # algorithms by their speed
+        torch.set_float32_matmul_precision("high" if "tf32" in self._tuning else "highest")
+        self._layout = torch.channels_last if "channels-last" in self._tuning else torch.contiguous_format
+        self._mixed = session.precision == "bfloat16"
+        self._dtype: torch.dtype = torch.float32 if self._mixed else getattr(torch, session.precision)
         self._loss_sum = torch.zeros((), dtype=self._dtype, device=self._device)
         self._correct = torch.zeros((), dtype=torch.int64, device=self._device)
         self._images = 0
@@ -60,7 +69,10 @@ class FrameworkBackend(Backend):
     def build(self, spec: ModelSpec) -> None:
         self._spec = spec
         network = models.build(spec, dropout=self.session.track == "native")
-        self._network = network.to(self._device, self._dtype)
+        self._network = network.to(self._device, self._dtype, memory_format=self._layout)
+        # What runs steps and logits: to compile in float64, for the gate, would take minutes.
+        compiles = "compile" in self._tuning and self.session.precision != "float64"
+        self._run: Callable[..., torch.Tensor] = torch.compile(self._network) if compiles else self._network
         self._head = models.head_of(self._network, spec)
         self._last = models.last_of(self._network, spec)
         self._tensors = models.neutral_tensors(self._network, spec)
@@ -140,22 +152,16 @@ class FrameworkBackend(Backend):
     def to_host_batch(self, images: np.ndarray, labels: np.ndarray, kept: np.ndarray | None = None) -> Batch:
         tensor = torch.from_numpy(images)
         if tensor.ndim == 4 and tensor.dtype != torch.uint8:
-            tensor = tensor.permute(0, 3, 1, 2).contiguous()
+            tensor = tensor.permute(0, 3, 1, 2).contiguous(memory_format=self._layout)
         elif tensor.ndim == 2 and self.session.variant == "reproducible":
             tensor = tensor.clone()  # MKL's sums depend on where in memory an array begins
         arrays = (labels,) if kept is None else (labels, kept)
-        return tensor, *map(torch.from_numpy, arrays)
+        batch = (tensor, *map(torch.from_numpy, arrays))
+        # From pinned memory the copy to a GPU runs beside what it computes.
+        return batch if self._device.type == "cpu" else tuple(part.pin_memory() for part in batch)
 
     def train_step(self, batch: Batch) -> None:
-        outputs, loss, labels = self._forward_loss(batch)
-        self._optimizer.zero_grad()
-        loss.backward()
-        self._optimizer.step()
-        if self._scheduler is not None:
-            self._scheduler.step()
-        self._loss_sum += loss.detach() * len(labels)
-        self._correct += (self._answers(outputs.detach()) == labels).sum()
-        self._images += len(labels)
+        self.run_stages(batch, "update")
 
     def take_metrics(self) -> Metrics:
         metrics = Metrics(
@@ -166,11 +172,56 @@ class FrameworkBackend(Backend):
         self._images = 0
         return metrics
 
+    # Measuring
+
+    def run_stages(self, batch: Batch, last: Stage) -> None:
+        inputs, labels, *masks = self._transferred(batch)
+        if last == "transfer":
+            return
+        outputs, loss = self._forward_loss(inputs, labels, *masks)
+        if last == "forward":
+            return
+        self._optimizer.zero_grad()
+        loss.backward()
+        if last == "backward":
+            return
+        self._optimizer.step()
+        if self._scheduler is not None:
+            self._scheduler.step()
+        self._loss_sum += loss.detach() * len(labels)
+        self._correct += (self._answers(outputs.detach()) == labels).sum()
+        self._images += len(labels)
+
+    def matrix_product(self, size: int) -> Callable[[int], torch.Tensor]:
+        # The spread of a product's values is that of its factors.
+        factor = torch.randn(size, size, device=self._device) / size**0.5
+        factor = factor.to(torch.bfloat16 if self._mixed else self._dtype)
+        if self._device.type == "cpu":
+            return functools.partial(_multiply_as_layers_do, factor)
+        return functools.partial(_multiply, factor)
+
+    def decode(self, path: Path) -> Any:
+        return input.decoded(str(path)).load()
+
+    def stopwatch(self) -> Callable[[], float]:
+        if self._device.type == "cpu":
+            return super().stopwatch()
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda.synchronize(self._device)
+        begin.record()
+
+        def stop() -> float:
+            end.record()
+            end.synchronize()
+            return begin.elapsed_time(end) / 1000  # from milliseconds
+
+        return stop
+
     # Looking
 
     @torch.inference_mode()
     def logits(self, batch: Batch) -> torch.Tensor:
-        outputs = self._outputs(batch)
+        outputs = self._outputs(self._run, batch)
         return functional.pad(outputs, (1, 0)) if self._spec.output == "sigmoid" else outputs
 
     @torch.inference_mode()
@@ -182,10 +233,11 @@ class FrameworkBackend(Backend):
             module = models.block_modules(self._network, self._spec)[block]
             hook = module.register_forward_hook(lambda _, __, output: found.append(output))
         try:
-            self._outputs(batch)
+            self._outputs(self._network, batch)
         finally:
             hook.remove()
-        return found[0].mean(dim=(2, 3)) if found[0].ndim == 4 else found[0]
+        values = self._whole(found[0])
+        return values.mean(dim=(2, 3)) if values.ndim == 4 else values
 
     def block_outputs(self, batch: Batch) -> dict[str, np.ndarray]:
         outputs: dict[str, np.ndarray] = {}
@@ -193,12 +245,13 @@ class FrameworkBackend(Backend):
             for block, module in models.block_modules(self._network, self._spec).items():
                 hook = module.register_forward_hook(self._keep_output(outputs, block))
                 hooks.callback(hook.remove)
-            self.logits(batch)
+            with torch.inference_mode():
+                self._outputs(self._network, batch)
         return outputs
 
     def gradients(self, batch: Batch) -> dict[str, np.ndarray]:
         self._network.zero_grad()
-        self._forward_loss(batch)[1].backward()
+        self._forward_loss(*self._transferred(batch))[1].backward()
         gradients = {
             name: self.to_numpy(tensor.grad)
             for name, tensor in self._tensors.items()
@@ -223,9 +276,11 @@ class FrameworkBackend(Backend):
         return {
             "threads": torch.get_num_threads(),
             "input_workers": self.session.input_workers,
-            "compiled": "no (eager)",
-            "layout": "NCHW",
+            "tuning": sorted(self._tuning),
+            "compiled": "no (eager)" if self._run is self._network else "torch.compile",
+            "layout": "NCHW" if self._layout == torch.contiguous_format else "NHWC (channels_last)",
             "dtype": str(next(self._network.parameters()).dtype).removeprefix("torch."),
+            "computed_in": self.session.precision,
             "tf32": self._allows_tf32() if self._device.type == "cuda" else None,
             "determinism": torch.are_deterministic_algorithms_enabled(),
             "batch_norm": {
@@ -260,37 +315,53 @@ class FrameworkBackend(Backend):
         return tensor.to(self._device, non_blocking=True)
 
     def _inputs(self, images: torch.Tensor) -> torch.Tensor:
-        """Images on the device, normalised, (N, 3, H, W) contiguous, in the session's precision; or features
+        """Images on the device, normalised, (N, 3, H, W), in the precision of the parameters; or features
         (N, F)."""
         images = self._to_device(images)
-        if images.dtype != torch.uint8:
+        if images.ndim == 2:
             return images.to(self._dtype)
+        if images.dtype != torch.uint8:
+            return images.to(self._dtype, memory_format=self._layout)
         if self._scaling.channels == "BGR":
             images = images.flip(3)
-        inputs = images.permute(0, 3, 1, 2).to(self._dtype, memory_format=torch.contiguous_format)
+        inputs = images.permute(0, 3, 1, 2).to(self._dtype, memory_format=self._layout)
         return inputs.div_(self._scaling.divisor).sub_(self._mean).div_(self._deviation)
 
     def _keep_output(self, outputs: dict[str, np.ndarray], block: str) -> Callable[..., None]:
         def keep(_module: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
-            outputs[block] = self.to_numpy(output).copy()
+            outputs[block] = np.array(self.to_numpy(self._whole(output)), order="C")
 
         return keep
 
-    def _outputs(self, batch: Batch) -> torch.Tensor:
-        self._set_mode(training=False)
-        return self._network(self._inputs(batch[0]))
+    def _transferred(self, batch: Batch) -> Batch:
+        return self._inputs(batch[0]), *map(self._to_device, batch[1:])
 
-    def _forward_loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The last layer's outputs, the mean loss and the labels."""
+    def _computing(self) -> contextlib.AbstractContextManager[Any]:
+        """The precision of what is computed within. Weights change at each step: casts of them are not kept."""
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=self._mixed)
+
+    def _whole(self, values: torch.Tensor) -> torch.Tensor:
+        """Itself, but in the precision of the parameters: NumPy has no bfloat16."""
+        return values.to(self._dtype)
+
+    def _outputs(self, network: Callable[..., torch.Tensor], batch: Batch) -> torch.Tensor:
+        self._set_mode(training=False)
+        with self._computing():
+            return self._whole(network(self._inputs(batch[0])))
+
+    def _forward_loss(
+        self, inputs: torch.Tensor, labels: torch.Tensor, *masks: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The last layer's outputs and the mean loss."""
         self._set_mode(training=True)
-        inputs, labels, *masks = self._inputs(batch[0]), *map(self._to_device, batch[1:])
         if self._last is not None and self.session.track == "matched":
             self._last.kept = masks[0].to(self._dtype)
-        outputs = self._network(inputs)
+        with self._computing():
+            outputs = self._whole(self._run(inputs))
         if self._spec.output == "sigmoid":
             targets = labels.to(self._dtype)
-            return outputs, functional.binary_cross_entropy_with_logits(outputs[:, 0], targets), labels
-        return outputs, functional.cross_entropy(outputs, labels), labels
+            return outputs, functional.binary_cross_entropy_with_logits(outputs[:, 0], targets)
+        return outputs, functional.cross_entropy(outputs, labels)
 
     def _answers(self, outputs: torch.Tensor) -> torch.Tensor:
         return outputs[:, 0] > 0 if self._spec.output == "sigmoid" else outputs.argmax(dim=1)
@@ -304,10 +375,36 @@ class FrameworkBackend(Backend):
         self._training = training
 
 
+_TUNED: Mapping[str, tuple[str, ...]] = {
+    # On CPUs torch.compile was tried and does not pay; see `benchmarks/test_tuning.py`.
+    "cpu": ("channels-last", "keep-memory"),
+    "cuda": ("channels-last", "compile", "cudnn-benchmark", "tf32"),
+}
+"""What the tuned variant has, by kind of device."""
+
+
+@torch.inference_mode()
+def _multiply(factor: torch.Tensor, times: int) -> torch.Tensor:
+    product = factor
+    for _ in range(times):
+        product = product @ factor
+    return product.float()
+
+
+@torch.inference_mode()
+def _multiply_as_layers_do(factor: torch.Tensor, times: int) -> torch.Tensor:
+    """As convolutions of one pixel: oneDNN computes those, as it does a network's, and MKL, which on some
+    processors is half as fast, plain products."""
+    size = len(factor)
+    product, kernel = factor.view(1, size, 1, size).permute(0, 3, 1, 2), factor.view(size, size, 1, 1)
+    for _ in range(times):
+        product = functional.conv2d(product, kernel)
+    return product.float()
+
+
 def _set_determinism(wanted: bool) -> None:
     if torch.are_deterministic_algorithms_enabled() != wanted:  # the call alone imports for two seconds
         torch.use_deterministic_algorithms(wanted)
     torch.backends.cudnn.deterministic = wanted
-    torch.backends.cudnn.benchmark = False  # as torch starts: it would choose algorithms by their speed
     if wanted:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read once, when cuBLAS starts

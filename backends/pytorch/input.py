@@ -33,7 +33,7 @@ def pipeline(
     An iteration raises DataError at an image that cannot be read.
     """
     kind = _TrainingImages if training else datasets.ImageFolder
-    folder = kind(images.root, _transform(transform, training=training), loader=_decoded)
+    folder = kind(images.root, _transform(transform, training=training), loader=decoded)
     folder.samples = [
         (f"{images.root}/{file}", label) for file, label in zip(images.files, images.labels, strict=True)
     ]
@@ -77,7 +77,7 @@ def _rescale(image: torch.Tensor, *, scaling: Scaling) -> torch.Tensor:
     return (image.flip(0) if scaling.channels == "BGR" else image) * (255 / scaling.divisor)
 
 
-def _decoded(path: str) -> Image.Image:
+def decoded(path: str) -> Image.Image:
     """An image as torchvision's own loader reads it."""
     try:
         return datasets.folder.default_loader(path)
