@@ -114,11 +114,11 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     masks that come with a batch, and the running variance is updated with the batch's unbiased one. `native`:
     the framework's own idioms."""
     precision: Precision | Literal["float64"] = "float32"
-    """Of parameters and arithmetic; `bfloat16` is the framework's own mixed precision: parameters, updates and
-    the loss stay in float32. float64 is for proving equality, in the matched track on the CPU."""
+    """Of parameters and arithmetic; `bfloat16` is the framework's own mixed precision: parameters, updates
+    and the loss stay in float32. float64 is for proving equality, in the matched track on the CPU."""
     variant: Variant = "default"
-    """`tuned`: what an expert switches on for speed. `reproducible`: nothing but the framework's deterministic
-    algorithms, so that two runs on the same machine end with the same bits."""
+    """`tuned`: what an expert switches on for speed. `reproducible`: nothing but the framework's
+    deterministic algorithms, so that two runs on the same machine end with the same bits."""
     tuning: tuple[str, ...] | None = None
     """Of the card's `tuning` what is on; None: what the variant has."""
     seed: int = 0
@@ -414,8 +414,8 @@ class Backend(abc.ABC):
         """A call that multiplies two (size, size) matrices on the device so many times, each product a factor
         of the next, and returns the last one, a device array that may not be computed yet.
 
-        In the precision and by the library that the network's layers compute with: what it reaches is the peak
-        they are measured by. One product is 2 * size**3 FLOPs.
+        In the precision and by the library that the network's layers compute with: what it reaches is the
+        peak they are measured by. One product is 2 * size**3 FLOPs.
         """
 
     @abc.abstractmethod
@@ -512,7 +512,9 @@ def tuning_of(info: BackendInfo, session: Session, tuned: Iterable[str]) -> froz
         return frozenset(tuned) if session.variant == "tuned" else frozenset()
     for name in session.tuning:
         if name not in info.tuning:
-            raise UsageError(f"{info.name} has no tuning '{name}'; it has: {', '.join(info.tuning) or 'none'}")
+            raise UsageError(
+                f"{info.name} has no tuning '{name}'; it has: {', '.join(info.tuning) or 'none'}"
+            )
     return frozenset(session.tuning)
 
 

@@ -18,6 +18,7 @@ import backends
 from backends.base import BackendInfo
 from benchmarks.conftest import SESSION
 from benchmarks.harness import environment, plan, record, runner
+from benchmarks.harness.measurement import figures
 from benchmarks.harness.plan import Cell
 from benchmarks.harness.run import Identity, Planned, Run, key_of
 
@@ -84,10 +85,10 @@ def finished_cell(cell: Cell, described: record.Environment) -> record.Record:
         status="ok",
         curve=tuple(msgspec.structs.replace(epoch, epoch=number) for number in range(1, 6)),
         accuracy=record.Accuracy(test=0.5, correct=(0, 1) * (IMAGES // 2), images=IMAGES),
-        throughput=record.Throughput(
+        throughput=figures.Throughput(
             batch_size=32, image_size=128, steady=True, steps=BLOCKS, train_images_per_second=43.77,
             inference_images_per_second=131.31, end_to_end_images_per_second=41.41, step_seconds=blocks,
-            inference_seconds=blocks, parts=record.Parts(wait=0.003), first_step_seconds=1.5,
+            inference_seconds=blocks, parts=figures.Parts(wait=0.003), first_step_seconds=1.5,
         ),
         environment=described,
         started="2026-01-01T00:00:00+00:00",

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 import backends
+from benchmarks.harness.measurement.figures import Memory, Parts, Throughput
 from benchmarks.harness.record import (
     Accuracy,
     CellDescription,
@@ -22,10 +23,7 @@ from benchmarks.harness.record import (
     Epoch,
     Failure,
     Gate,
-    Memory,
-    Parts,
     Record,
-    Throughput,
     Weights,
 )
 

@@ -176,8 +176,8 @@ def split(
 ) -> tuple[HybridBlock | None, HybridBlock]:
     """The layers below the first with a neutral name that begins with one of `trained` (None if there are
     none), and those from there to the last layer's outputs; `masked` ones are `Masked`. Both share the
-    network's own blocks and are hybridised anew; with `static_memory` their values lie in the same places from
-    step to step."""
+    network's own blocks and are hybridised anew; with `static_memory` their values lie in the same places
+    from step to step."""
     flags = {"static_alloc": True} if static_memory else {}
     layers = list(network.features)
     named = enumerate(_layer_names(network, spec))

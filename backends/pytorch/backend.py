@@ -337,7 +337,8 @@ class FrameworkBackend(Backend):
         return self._inputs(batch[0]), *map(self._to_device, batch[1:])
 
     def _computing(self) -> contextlib.AbstractContextManager[Any]:
-        """The precision of what is computed within. Weights change at each step: casts of them are not kept."""
+        """The precision of what is computed within. Weights change at each step: casts of them are not
+        kept."""
         return torch.autocast(self._device.type, torch.bfloat16, enabled=self._mixed)
 
     def _whole(self, values: torch.Tensor) -> torch.Tensor:

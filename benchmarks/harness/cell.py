@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 import traceback
 from datetime import datetime, timezone
 from pathlib import Path
-from statistics import median
 
 import msgspec
 
 import backends
-from backends.base import Backend, BenchmarkError, NumericalError, Pipeline, one_line
-from benchmarks.harness import classifier, environment, starting, timing
+from backends.base import Backend, BenchmarkError, one_line
+from benchmarks.harness import classifier, environment, starting
 from benchmarks.harness.initial import sha256_of
+from benchmarks.harness.measurement import throughput
+from benchmarks.harness.measurement.figures import Memory
 from benchmarks.harness.messages import CellJob, Emit, Stage
-from benchmarks.harness.phases import Story, Trained, Trainer
+from benchmarks.harness.phases import Story, Trainer
 from benchmarks.harness.record import (
     Accuracy,
     Failure,
     Gate,
-    Memory,
-    Parts,
     Record,
-    Throughput,
 )
 from benchmarks.harness.snapshot import Keeper
 
@@ -65,8 +62,7 @@ def run_cell(job: CellJob, emit: Emit) -> Record:
             measured["accuracy"] = _accuracy(trained.correct, epoch=trained.epoch)
             measured["trained_sha256"] = sha256_of(backend.export_weights())
             if cell.timed and not story.resumed:
-                emit(Stage(text="timing"))
-                measured["throughput"] = _throughput(trainer, trained, limit=cell.profile.timing_seconds)
+                measured["throughput"] = throughput.measure(trainer, trained)
     except Exception as error:
         failure = failure_of(error)
     return Record(
@@ -115,40 +111,3 @@ def require_gate(gate: Gate | None) -> None:
     if gate is not None and not gate.passed:
         more = f" (and {len(gate.failures) - 1} more)" if len(gate.failures) > 1 else ""
         raise GateError(f"not equal to the reference, so not timed: {gate.failures[0]}{more}")
-
-
-# --- Timing ---------------------------------------------------------------------------------------
-
-
-def _throughput(trainer: Trainer, trained: Trained, *, limit: float) -> Throughput:
-    """Time steps on a batch that is already in host memory, and read the epochs' own clocks. Inference is
-    always that of the whole network on images."""
-    backend, story = trainer.backend, trainer.story
-    batch = next(iter(trained.train))
-    size = len(batch[1])
-    train = timing.until_steady(lambda: backend.train_step(batch), backend.synchronize, limit=limit)
-    if not math.isfinite(backend.take_metrics().loss):
-        raise NumericalError("the loss became infinite while steps were timed; lower the learning rate")
-    images: Pipeline = trained.train
-    if trained.body is not None:
-        trainer.rebuild(trained.body)
-        images = trainer.images(trainer.parts.train, training=False)
-    batch = next(iter(images))
-    inference = timing.until_steady(lambda: backend.logits(batch), backend.synchronize, limit=limit / 2)
-    rows = [row for row in story.curve if row.phase == len(trainer.settings.phases)]
-    later = rows[1:] or rows  # the first epoch holds compilation
-    return Throughput(
-        batch_size=size,
-        image_size=trainer.settings.image_size,
-        steady=train.steady,
-        steps=len(train.counted),
-        train_images_per_second=size / train.median,
-        inference_images_per_second=len(batch[1]) / inference.median,
-        end_to_end_images_per_second=median(row.images / row.train_seconds for row in later),
-        step_seconds=train.seconds,
-        inference_seconds=inference.seconds,
-        parts=Parts(
-            wait=sum(row.input_wait_seconds for row in later) / sum(row.train_seconds for row in later)
-        ),
-        first_step_seconds=trained.first_step_seconds,
-    )

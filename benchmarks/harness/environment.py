@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,7 @@ import psutil
 import threadpoolctl
 
 import backends
+from backends import allocator
 from benchmarks.harness.record import Environment
 
 PROJECT = Path(__file__).parents[2]
@@ -28,6 +30,13 @@ THREAD_VARIABLES = (
     "TF_NUM_INTRAOP_THREADS",
 )
 
+ALLOCATORS = ("jemalloc", "tcmalloc", "mimalloc")
+VARIABLES = re.compile(
+    "(OMP|KMP|GOMP|MKL|OPENBLAS|DNNL|ONEDNN|MALLOC|TF|XLA|KERAS|MXNET|TORCH|PYTORCH|CUDA|NVIDIA|CUBLAS)_"
+    "|GLIBC_TUNABLES$|LD_PRELOAD$|THP_MEM_ALLOC_ENABLE$"
+)
+"""Names of environment variables that figures depend on."""
+
 PACKAGES = ("numpy", "pillow", "scikit-learn", "transfer-learning-benchmarks")
 """Beside those that the backends name."""
 
@@ -36,6 +45,11 @@ def available_cores() -> int:
     """Physical cores this process may run on."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     return max(1, min(psutil.cpu_count(logical=False) or allowed, allowed))
+
+
+def affinity() -> tuple[int, ...]:
+    """Processors this process may run on; none where the system does not say."""
+    return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
 
 
 def thread_environment(threads: int) -> dict[str, str]:
@@ -64,6 +78,9 @@ def describe(threads: int, load: float) -> Environment:
             f"{pool['internal_api']} {pool.get('version') or '?'}: {pool['num_threads']} threads"
             for pool in threadpoolctl.threadpool_info()
         ),
+        affinity=affinity(),
+        allocator=_allocator(),
+        variables={name: value for name, value in sorted(os.environ.items()) if VARIABLES.match(name)},
         load_average=load,
         git_commit=commit,
         git_dirty=dirty,
@@ -89,6 +106,17 @@ def packages() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return versions
+
+
+def _allocator() -> str:
+    """The one that is loaded over the C library's, or that one."""
+    try:
+        libraries = Path("/proc/self/maps").read_text()
+    except OSError:
+        libraries = ""
+    loaded = [name for name in ALLOCATORS if f"lib{name}" in libraries]
+    kept = ", keeps what is freed" if allocator.keeps_freed() else ""
+    return ", ".join(loaded) or " ".join(platform.libc_ver()).strip() + kept or "unknown"
 
 
 def _gpu() -> str | None:

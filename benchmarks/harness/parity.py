@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -69,6 +69,11 @@ TOLERANCES: Mapping[str, Tolerance] = {
 and 1e-9, the last three in EfficientNet-Lite0, whose 49 batch norms pass every rounding on. The mildest
 sabotage is off by 1e-2 of a tensor."""
 
+LOW_PRECISION: Mapping[str, float] = {"bfloat16": 0.1, "tf32": 1e-2}
+"""What is allowed instead of a float32 tolerance where the variant computes in less: four times what was seen
+in the worst pair, 2.5e-2 (EfficientNet-Lite0's first loss), in bfloat16; TF32 has three bits more, and was
+not seen. That the variant means the same is what the comparison in float64 shows."""
+
 FLOAT32, FLOAT64 = (
     tuple(kind for kind, tolerance in TOLERANCES.items() if tolerance.precision == precision)
     for precision in ("float32", "float64")
@@ -95,6 +100,7 @@ def gate(
     errors: dict[str, float] = dict.fromkeys(TOLERANCES, 0.0)
     worst: dict[str, str] = dict.fromkeys(TOLERANCES, "")
     differences: list[str] = []
+    allowed = {kind: tolerance.error for kind, tolerance in TOLERANCES.items()}
 
     def compare(golden: Golden, name: str, observed: Observation) -> None:
         for kind in observed.tensors:
@@ -105,6 +111,7 @@ def gate(
     for mode in modes:
         inference = observe(make(session), network, mode, steps=1, kinds=FLOAT32)
         compare(reference, mode, inference)
+        allowed |= dict.fromkeys(FLOAT32, LOW_PRECISION.get(computing(inference.settings), allowed["logit"]))
         differences += reference.differences(inference.settings, mode)
         compare(reference, mode, observe(make(double(session)), network, mode, steps=STEPS, kinds=FLOAT64))
     for rule in rules:
@@ -114,9 +121,9 @@ def gate(
         differences += updates.differences(observed.settings, rule.name)
     failures = [
         f"{worst[kind]}: {tolerance.what} ({tolerance.precision}) is off by {errors[kind]:.1e},"
-        f" where {tolerance.error:.0e} is allowed"
+        f" where {allowed[kind]:.0e} is allowed"
         for kind, tolerance in TOLERANCES.items()
-        if not errors[kind] <= tolerance.error
+        if not errors[kind] <= allowed[kind]
     ]
     failures += [f"setting {difference}" for difference in differences]
     return Gate(
@@ -124,7 +131,7 @@ def gate(
         network=network.name,
         mode=coverage_name(modes, rules),
         failures=tuple(failures),
-        tolerances={kind: tolerance.error for kind, tolerance in TOLERANCES.items()},
+        tolerances=allowed,
         worst=worst,
         reference_sha256=reference.sha256,
         seconds=time.perf_counter() - begin,
@@ -132,9 +139,17 @@ def gate(
     )
 
 
+def computing(settings: Mapping[str, Any]) -> str:
+    """What the layers compute in: `float32`, `bfloat16`, or `tf32`."""
+    if settings["tf32"] and settings["computed_in"] == "float32":
+        return "tf32"
+    return str(settings["computed_in"])
+
+
 def double(session: Session) -> Session:
     """The same conditions for the comparison in float64."""
-    return msgspec.structs.replace(session, precision="float64", device="cpu", variant="default")
+    variant = "tuned" if session.variant == "tuned" else "default"
+    return msgspec.structs.replace(session, precision="float64", device="cpu", variant=variant)
 
 
 # --- Observing ------------------------------------------------------------------------------------

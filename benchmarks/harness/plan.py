@@ -86,7 +86,11 @@ FLAGS = (
     Flag(name="--profile", default="smoke", help=f"{', '.join(PROFILES)}; default: smoke"),
     Flag(name="--image-size", help="pixels, instead of the profile's"),
     Flag(name="--device", default="cpu", help="cpu, cuda, cuda:1; default: cpu"),
-    Flag(name="--precision", default="float32", help=f"{', '.join(PRECISIONS)}; default: float32"),
+    Flag(
+        name="--precision",
+        many=True,
+        help=f"{', '.join(PRECISIONS)} (mixed; variant tuned only); default: float32",
+    ),
     Flag(
         name="--run",
         default="local",
@@ -124,7 +128,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     image_size: int | None = None
     """None: the profile's."""
     device: str = "cpu"
-    precision: str = "float32"
+    precision: tuple[str, ...] = ()
     run: str = "local"
     no_timing: bool = False
     resume: bool = False
@@ -191,7 +195,7 @@ def parse(values: dict[str, Any]) -> Options:
     _known("--track", options.track, TRACKS)
     _known("--protocol", options.protocol, PROTOCOLS)
     _known("--variant", options.variant, VARIANTS)
-    _known("--precision", (options.precision,), PRECISIONS)
+    _known("--precision", options.precision, PRECISIONS)
     _known("--arch", options.arch, tuple(ARCHITECTURES))
     for pattern in options.recipe:
         recipes_of(pattern)
@@ -239,6 +243,7 @@ def plan(options: Options, available: tuple[BackendInfo, ...]) -> list[Cell]:
     profile = profile_of(options.profile)
     if options.image_size is not None:
         profile = msgspec.structs.replace(profile, image_size=options.image_size)
+    conditions = _conditions(options)
     return [
         Cell(
             backend=backend,
@@ -247,14 +252,32 @@ def plan(options: Options, available: tuple[BackendInfo, ...]) -> list[Cell]:
             seed=seed,
             profile=profile,
             device=options.device,
-            precision=options.precision,
+            precision=precision,
             timed=not options.no_timing,
         )
         for seed in range(options.seeds)
         for recipe in recipes
         for backend in backends_of(recipe, names)
-        for variant in options.variant or ("default",)
+        for variant, precision in conditions
     ]
+
+
+def _conditions(options: Options) -> list[tuple[str, str]]:
+    """The pairs of variant and precision asked for that exist.
+
+    Raises:
+        UsageError: there are none.
+    """
+    variants, precisions = options.variant or ("default",), options.precision or ("float32",)
+    pairs = [
+        (variant, precision)
+        for variant in variants
+        for precision in precisions
+        if precision == "float32" or variant == "tuned"
+    ]
+    if not pairs:
+        raise UsageError(f"--precision {', '.join(precisions)}: that is for --variant tuned")
+    return pairs
 
 
 def alternating(cells: Sequence[Cell]) -> list[Cell]:
@@ -269,7 +292,7 @@ def alternating(cells: Sequence[Cell]) -> list[Cell]:
         recipe = cell.recipe
         own = recipe.backend is not None and recipe.canonical
         what = recipe.protocol if own else recipe.id
-        comparisons.setdefault((cell.seed, recipe.track, what, cell.variant), []).append(cell)
+        comparisons.setdefault((cell.seed, recipe.track, what, cell.variant, cell.precision), []).append(cell)
     return [
         cell
         for place, comparison in enumerate(comparisons.values())

@@ -23,7 +23,11 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     """The most that a phase on images is given; None: the recipe's. On stored features epochs cost next to
     nothing: those are the recipe's."""
     timing_seconds: float
-    """Longest time given to each throughput figure."""
+    """Longest time that a throughput figure may take to become steady; and then to be taken."""
+    timing_attempts: int
+    """How often a timing that other processes disturb is begun."""
+    inference_batches: tuple[int, ...]
+    """Batch sizes that inference is timed at, beside the training's own."""
 
 
 PROFILES = {
@@ -38,6 +42,8 @@ PROFILES = {
             test_per_class=150,
             epochs=5,
             timing_seconds=4,
+            timing_attempts=2,
+            inference_batches=(8,),
         ),
         Profile(
             name="cpu",
@@ -48,6 +54,8 @@ PROFILES = {
             test_per_class=None,
             epochs=15,
             timing_seconds=20,
+            timing_attempts=3,
+            inference_batches=(1, 4, 16, 64),
         ),
         Profile(
             name="full",
@@ -58,6 +66,8 @@ PROFILES = {
             test_per_class=None,
             epochs=None,
             timing_seconds=30,
+            timing_attempts=3,
+            inference_batches=(1, 4, 16, 64),
         ),
     )
 }

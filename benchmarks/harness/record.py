@@ -14,6 +14,7 @@ from backends.base import (
 )
 from backends.optimizers import Optimizer
 from benchmarks.harness.cache import write_whole
+from benchmarks.harness.measurement.figures import Memory, Throughput
 
 SCHEMA_FILE = Path(__file__).with_name("record.schema.json")
 
@@ -144,44 +145,6 @@ class Accuracy(msgspec.Struct, frozen=True, kw_only=True):
     """The one with the best validation accuracy, or the last; null where nothing was trained by epochs."""
 
 
-class Parts(msgspec.Struct, frozen=True, kw_only=True):
-    """Where an epoch's time goes."""
-
-    wait: float
-    """Share of an epoch spent waiting for input."""
-
-
-class Throughput(msgspec.Struct, frozen=True, kw_only=True):
-    """Speed. Rates come from medians of blocks that end with a synchronised clock."""
-
-    batch_size: int
-    image_size: int
-    steady: bool
-    """Whether the rolling median of the training blocks was flat before the time was up."""
-    steps: int
-    """Training steps in the blocks the rate is taken from."""
-    train_images_per_second: float
-    """Batch already in host memory: transfer, forward, backward, update."""
-    inference_images_per_second: float
-    """The same, logits only."""
-    end_to_end_images_per_second: float
-    """A whole training epoch as a user waits for it, input pipeline included; median over the epochs after
-    the first."""
-    step_seconds: tuple[float, ...]
-    """Every timed training block of one step, warm-up included, in order."""
-    inference_seconds: tuple[float, ...]
-    parts: Parts
-    first_step_seconds: float
-    """Tracing and compilation included."""
-
-
-class Memory(msgspec.Struct, frozen=True, kw_only=True):
-    """Peak memory of the cell's process."""
-
-    peak_rss_bytes: int
-    peak_device_bytes: int | None
-
-
 class PhaseTraining(msgspec.Struct, frozen=True, kw_only=True):
     """What was in force in one phase, the profile included."""
 
@@ -226,6 +189,12 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     gpu: str | None
     thread_pools: tuple[str, ...]
     """OpenMP and BLAS runtimes found in the process, with their threads."""
+    affinity: tuple[int, ...] = ()
+    """Processors this process may run on."""
+    allocator: str | None = None
+    """What hands out host memory, and what it was told."""
+    variables: dict[str, str] = {}
+    """Of the environment, what threads, allocators and the frameworks' libraries go by."""
     load_average: float
     """One-minute load when the cell began."""
     git_commit: str | None
