@@ -16,7 +16,7 @@ from backends.base import BenchmarkError
 from benchmarks.harness import plan, runner, scenarios
 from benchmarks.harness.plan import Cell
 from benchmarks.harness.progress import Display
-from benchmarks.harness.record import Gate, Record
+from benchmarks.harness.record import Curves, Gate, Record
 from benchmarks.harness.session import Session
 
 EXAMPLES = """examples:
@@ -92,6 +92,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "gate" in metafunc.fixturenames:
         gated = {_gate_name(cell): cell for cell in cells if cell.recipe.track == "matched"}
         metafunc.parametrize("gate", list(gated.values()), ids=list(gated), indirect=True)
+    if "curve" in metafunc.fixturenames:
+        asked = metafunc.config.stash[SESSION].options.curves
+        curved = plan.curved(cells) if asked else []
+        metafunc.parametrize("curve", curved, ids=[cell.id for cell in curved], indirect=True)
 
 
 def _gate_name(cell: Cell) -> str:
@@ -125,6 +129,17 @@ def gate(request: pytest.FixtureRequest) -> Gate:
             pytest.fail(f"{type(error).__name__}: {error}", pytrace=False)
     assert found is not None
     return found
+
+
+@pytest.fixture
+def curve(request: pytest.FixtureRequest) -> Curves:
+    """Images/s of a network against batch size, image size and threads."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        try:
+            return request.config.stash[SESSION].curves(request.param)
+        except BenchmarkError as error:
+            pytest.fail(f"{type(error).__name__}: {error}", pytrace=False)
 
 
 class Replay:

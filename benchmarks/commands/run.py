@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 import backends
+from backends.base import BenchmarkError
 from benchmarks.commands.shared import display, out, takes_flags
 from benchmarks.harness import matrix, plan, runner
 from benchmarks.harness.plan import Options
@@ -68,9 +69,22 @@ def run(
             if tally is not None:
                 _print_interrupted(tally)
             sys.exit(143 if isinstance(interrupt, Terminated) else 130)
+        curves_failed = _curves(session) if options.curves else 0
     assert tally is not None
     _print_end(tally, options.run)
-    sys.exit(1 if tally.failed else 0)
+    sys.exit(1 if tally.failed or curves_failed else 0)
+
+
+def _curves(session: Session) -> int:
+    """Measure the curves; returns how many could not be."""
+    failed = 0
+    for cell in plan.alternating(plan.curved(session.cells)):
+        try:
+            session.curves(cell)
+        except BenchmarkError as error:
+            failed += 1
+            display.print(f"failed: curves of {cell.id}: {error}")
+    return failed
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:

@@ -9,9 +9,19 @@ import msgspec
 from backends.base import ModelSpec, Normalization
 from benchmarks.harness.advise import Evidence
 from benchmarks.harness.data import DataSet
-from benchmarks.harness.plan import Cell
+from benchmarks.harness.plan import Cell, Combination
 from benchmarks.harness.recipe import Recipe
-from benchmarks.harness.record import CellDescription, Data, Epoch, Failure, Gate, RangeTest, Record, Weights
+from benchmarks.harness.record import (
+    CellDescription,
+    Curves,
+    Data,
+    Epoch,
+    Failure,
+    Gate,
+    RangeTest,
+    Record,
+    Weights,
+)
 from benchmarks.harness.scenarios import Mode, Network, Rule
 
 # --- Jobs -----------------------------------------------------------------------------------------
@@ -106,6 +116,16 @@ class RangeTestJob(msgspec.Struct, frozen=True, kw_only=True, tag="range-test"):
     steps: int
 
 
+class CurveJob(msgspec.Struct, frozen=True, kw_only=True, tag="curves"):
+    """Time a network at many batch and image sizes; see `curves.py`."""
+
+    cell: Cell
+    """Whose recipe says which network, and what of it trains."""
+    combinations: tuple[Combination, ...]
+    """Those of one image size beside each other."""
+    threads: int
+
+
 class AdviseJob(msgspec.Struct, frozen=True, kw_only=True, tag="advise"):
     """Measure how far the data are from the source; see `advise.py`."""
 
@@ -163,6 +183,7 @@ Job = (
     | PretrainJob
     | GateJob
     | RangeTestJob
+    | CurveJob
     | AdviseJob
     | PublishedJob
     | ReadCheckpointJob
@@ -229,6 +250,12 @@ class RangeTestDone(msgspec.Struct, frozen=True, kw_only=True, tag="range-test-d
     result: RangeTest
 
 
+class CurveDone(msgspec.Struct, frozen=True, kw_only=True, tag="curves-done"):
+    """What was timed, on so many threads."""
+
+    result: Curves
+
+
 class AdviseDone(msgspec.Struct, frozen=True, kw_only=True, tag="advise-done"):
     """What was measured."""
 
@@ -258,7 +285,17 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
     failure: Failure
 
 
-Outcome = CellDone | PretrainDone | GateDone | RangeTestDone | AdviseDone | WeightsDone | ProbeDone | Failed
+Outcome = (
+    CellDone
+    | PretrainDone
+    | GateDone
+    | RangeTestDone
+    | CurveDone
+    | AdviseDone
+    | WeightsDone
+    | ProbeDone
+    | Failed
+)
 """The last event of a job."""
 Event = Step | EpochEnd | Stage | Notice | Outcome
 Emit = Callable[[Event], None]

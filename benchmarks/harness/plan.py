@@ -97,6 +97,11 @@ FLAGS = (
         help="name of the run, a folder under results/runs, or a path; default: local",
     ),
     Flag(name="--no-timing", switch=True, help="train and score only; records hold no throughput"),
+    Flag(
+        name="--curves",
+        switch=True,
+        help="measure images/s against batch size, image size and threads, too; minutes for each network",
+    ),
     Flag(name="--resume", switch=True, help="keep the run's finished cells and run the others"),
     Flag(
         name="--allow-dirty",
@@ -131,9 +136,20 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     precision: tuple[str, ...] = ()
     run: str = "local"
     no_timing: bool = False
+    curves: bool = False
     resume: bool = False
     allow_dirty: bool = False
     cell_timeout: float = 1800
+
+
+class Combination(msgspec.Struct, frozen=True):
+    """A point of a curve."""
+
+    batch_size: int
+    image_size: int
+
+    def __str__(self) -> str:
+        return f"batch {self.batch_size}, {self.image_size} px"
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True):
@@ -260,6 +276,34 @@ def plan(options: Options, available: tuple[BackendInfo, ...]) -> list[Cell]:
         for backend in backends_of(recipe, names)
         for variant, precision in conditions
     ]
+
+
+CURVE_BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
+CURVE_IMAGE_SIZES = (64, 96, 128, 160, 224)
+CURVE_BATCH = 16
+"""Of the points that differ in image size or threads: every network is busy with it, and the largest image
+still fits."""
+
+
+def combinations(image_size: int) -> tuple[Combination, ...]:
+    """The points of a curve on all threads: every batch size at this image size, and every image size."""
+    wanted = {Combination(size, image_size) for size in CURVE_BATCH_SIZES}
+    wanted |= {Combination(CURVE_BATCH, size) for size in CURVE_IMAGE_SIZES}
+    return tuple(sorted(wanted, key=lambda one: (one.image_size, one.batch_size)))
+
+
+def curved(cells: Sequence[Cell]) -> list[Cell]:
+    """Of the cells that differ in nothing but what is trained on what, one each: what trains the most."""
+    found: dict[Hashable, Cell] = {}
+    for cell in cells:
+        recipe = cell.recipe
+        phase = recipe.phases[-1] if recipe.phases else None
+        if phase is None or phase.on == "features":
+            continue
+        key = (cell.backend, recipe.track, recipe.architecture, cell.variant, cell.precision, cell.device)
+        if key not in found or phase.trainable.first == "all" != found[key].recipe.phases[-1].trainable.first:
+            found[key] = cell
+    return list(found.values())
 
 
 def _conditions(options: Options) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ from backends.base import (
 )
 from backends.optimizers import Optimizer
 from benchmarks.harness.cache import write_whole
-from benchmarks.harness.measurement.figures import Memory, Throughput
+from benchmarks.harness.measurement.figures import CurvePoint, Memory, Throughput
 
 SCHEMA_FILE = Path(__file__).with_name("record.schema.json")
 
@@ -221,6 +221,29 @@ class RangeTest(msgspec.Struct, frozen=True, kw_only=True):
     """Null where no rate made the loss fall."""
 
 
+class Curves(msgspec.Struct, frozen=True, kw_only=True):
+    """Images/s against batch size, image size and threads; see `curves.py`. A file of its own beside the
+    records."""
+
+    backend: str
+    framework_version: str
+    track: str
+    architecture: str
+    variant: str
+    precision: str
+    device: str
+    first_trained: str
+    """`all`, `head`, or the lowest block that trained."""
+    points: tuple[CurvePoint, ...]
+    left_out: tuple[str, ...] = ()
+    """Combinations that were not measured, and why."""
+    environment: Environment
+    """Of the process with the most threads."""
+    started: str
+    """ISO 8601, UTC."""
+    seconds: float
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about one cell."""
 
@@ -303,6 +326,31 @@ def read_all(folder: Path) -> list[Record]:
         RecordError: one of them is none.
     """
     return [read(path) for path in sorted(folder.glob("*.json"))]
+
+
+def write_curves(path: Path, curves: Curves) -> None:
+    """Write curves, whole or not at all.
+
+    Raises:
+        RecordError: the disk is full or may not be written to.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, to_json(curves))
+    except OSError as error:
+        raise RecordError(f"curves {path}: cannot be written ({one_line(error)}); make room") from error
+
+
+def read_curves(path: Path) -> Curves:
+    """Read and validate curves.
+
+    Raises:
+        RecordError: unreadable, not JSON, or not this schema; names the field.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Curves)
+    except (ValueError, RecursionError, OSError) as error:
+        raise RecordError(f"curves {path}: {one_line(error)}; delete it and measure again") from error
 
 
 def json_schema() -> bytes:

@@ -91,6 +91,10 @@ class Run:
         """What a process prints."""
         return self.folder / "logs" / f"{name}.log"
 
+    def curves(self, cell: Cell) -> Path:
+        """Images/s of the cell's network against batch size, image size and threads."""
+        return self.folder / "curves" / f"{cell.id}.json"
+
     def snapshot(self, cell: Cell) -> Path:
         """What is kept of a cell's training from epoch to epoch."""
         return self.folder / "checkpoints" / f"{cell.id}.checkpoint"

@@ -24,7 +24,7 @@ from backends.base import BackendInfo, BenchmarkError, UsageError, one_line
 from benchmarks.harness import autopsy, messages
 from benchmarks.harness.advise import Evidence
 from benchmarks.harness.environment import PROJECT, available_cores, thread_environment
-from benchmarks.harness.record import Failure, Gate, RangeTest, Record
+from benchmarks.harness.record import Curves, Failure, Gate, RangeTest, Record
 
 OnEvent = Callable[[messages.Event], None]
 
@@ -119,6 +119,17 @@ def range_test(job: messages.RangeTestJob, *, log: Path, on_event: OnEvent) -> R
     """
     card = backends.resolve(job.cell.backend)
     return _expect(messages.RangeTestDone, job, card, job.cell.id, log=log, on_event=on_event).result
+
+
+def curves(job: messages.CurveJob, *, log: Path, on_event: OnEvent) -> Curves:
+    """Time a network at many batch and image sizes.
+
+    Raises:
+        JobFailed: says why.
+    """
+    card = backends.resolve(job.cell.backend)
+    title = f"curves of {job.cell.id}"
+    return _expect(messages.CurveDone, job, card, title, log=log, on_event=on_event).result
 
 
 def advise(job: messages.AdviseJob, *, log: Path, on_event: OnEvent) -> Evidence:
@@ -233,7 +244,11 @@ def _run(
             stdout=subprocess.PIPE,
             stderr=errors,
             cwd=PROJECT,
-            env={**os.environ, **thread_environment(threads()), "PYTHONPATH": str(PROJECT)},
+            env={
+                **os.environ,
+                **thread_environment(getattr(job, "threads", threads())),
+                "PYTHONPATH": str(PROJECT),
+            },
             start_new_session=True,  # Ctrl-C is for the runner; it decides what becomes of its workers
         )
         assert process.stdin is not None and process.stdout is not None

@@ -10,9 +10,9 @@ from types import TracebackType
 import msgspec
 
 from backends.base import BenchmarkError, UsageError
-from benchmarks.harness import record, runner
+from benchmarks.harness import plan, record, runner
 from benchmarks.harness.cell import require_gate
-from benchmarks.harness.messages import CellJob, StartingWeights
+from benchmarks.harness.messages import CellJob, CurveJob, StartingWeights
 from benchmarks.harness.plan import Cell, Options
 from benchmarks.harness.progress import Display, JobProgress, outcome
 from benchmarks.harness.run import Head, Run
@@ -91,6 +91,38 @@ class Session:
             self._keeper(cell).remove()
         return finished
 
+    def curves(self, cell: Cell) -> record.Curves:
+        """Images/s of a cell's network against batch size, image size and threads; kept as a file of the run,
+        and not measured again where the session resumes.
+
+        Raises:
+            JobFailed, GateError: it could not be measured; says why.
+            RecordError: the file cannot be written.
+        """
+        path = self.run_folder.curves(cell)
+        if self.resumes and path.exists():
+            with contextlib.suppress(record.RecordError):
+                return record.read_curves(path)
+        require_gate(self.supplies.gate_of(cell))
+        most = runner.threads()
+        jobs = [CurveJob(cell=cell, combinations=plan.combinations(cell.profile.image_size), threads=most)]
+        alone = (plan.Combination(plan.CURVE_BATCH, cell.profile.image_size),)
+        jobs += [CurveJob(cell=cell, combinations=alone, threads=fewer) for fewer in _fewer(most)]
+        found = []
+        for job in jobs:
+            title = f"curves of {cell.id}, {job.threads} threads"
+            with JobProgress(title, self.display) as shown:
+                log = self.run_folder.log(f"curves-{cell.id}-{job.threads}")
+                found.append(runner.curves(job, log=log, on_event=shown.on_event))
+        whole = msgspec.structs.replace(
+            found[0],
+            points=tuple(point for part in found for point in part.points),
+            left_out=tuple(text for part in found for text in part.left_out),
+            seconds=sum(part.seconds for part in found),
+        )
+        record.write_curves(path, whole)
+        return whole
+
     def _keeper(self, cell: Cell) -> Keeper:
         return Keeper(self.run_folder.snapshot(cell), self._planned[cell.id].key)
 
@@ -116,3 +148,8 @@ class Session:
         log = self.run_folder.log(cell.id)
         with JobProgress(title, self.display) as shown:
             return runner.run_cell(job, log=log, on_event=shown.on_event, silence=self.options.cell_timeout)
+
+
+def _fewer(most: int) -> list[int]:
+    """Numbers of threads below the most: powers of two."""
+    return [2**power for power in range(most.bit_length()) if 2**power < most]

@@ -31,10 +31,12 @@ from benchmarks.harness import (
 )
 from benchmarks.harness.cache import cache_folder, read_checked, write_checked
 from benchmarks.harness.cell import failure_of, run_cell
+from benchmarks.harness.measurement import curves
 from benchmarks.harness.messages import (
     AdviseJob,
     CellDone,
     CellJob,
+    CurveJob,
     Emit,
     Event,
     Failed,
@@ -92,6 +94,8 @@ def _do(job: Job, emit: Emit) -> Event:
         return GateDone(gate=pass_gate(job, emit))
     if isinstance(job, RangeTestJob):
         return range_test.run(job, emit)
+    if isinstance(job, CurveJob):
+        return curves.run(job, emit)
     if isinstance(job, AdviseJob):
         return probes.measure(job, emit)
     if isinstance(job, PretrainJob):

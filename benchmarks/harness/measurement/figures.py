@@ -138,20 +138,3 @@ class CurvePoint(msgspec.Struct, frozen=True, kw_only=True):
     noisy: tuple[str, ...] = ()
     train_flops: float
     """Per second."""
-
-
-class Curves(msgspec.Struct, frozen=True, kw_only=True):
-    """Images/s against batch size, image size and threads; see `curves.py`. A file of its own beside the
-    records."""
-
-    backend: str
-    framework_version: str
-    architecture: str
-    variant: str
-    precision: str
-    device: str
-    trained: str
-    """The lowest block that trained, `all` or `head`."""
-    points: tuple[CurvePoint, ...]
-    left_out: tuple[str, ...] = ()
-    """Combinations that were not measured, and why."""
