@@ -398,8 +398,9 @@ class TestTraining:
         backend.configure_optimizer(SGD(learning_rate=0.125, momentum=0.5, schedule=Constant()))
         settings = backend.settings()
         assert set(settings) == {
-            "threads", "input_workers", "compiled", "layout", "dtype", "tf32", "determinism", "batch_norm",
-            "optimizer", "loss", "dropout", "resize", "trained_parameters", "parameters",
+            "threads", "input_workers", "tuning", "compiled", "layout", "dtype", "computed_in", "tf32",
+            "determinism", "batch_norm", "optimizer", "loss", "dropout", "resize", "trained_parameters",
+            "parameters",
         }  # fmt: skip
         assert json.loads(json.dumps(settings)) == settings  # plain values
         assert settings["threads"] == 2

@@ -12,8 +12,9 @@ import pytest
 
 import backends
 from backends import weights
-from benchmarks.harness import data, initial, plan, timing
+from benchmarks.harness import data, initial, plan
 from benchmarks.harness.cell import run_cell
+from benchmarks.harness.measurement import parts, peak, steady, throughput
 from benchmarks.harness.messages import CellJob, StartingWeights
 from benchmarks.harness.profile import Profile, profile_of
 from benchmarks.harness.recipe import (
@@ -31,6 +32,18 @@ TINY = msgspec.structs.replace(
     test_per_class=3,
     epochs=1,
     timing_seconds=0,
+    timing_attempts=1,
+    inference_batches=(),
+)
+BRIEFLY = (
+    (steady, "WINDOW", 1),
+    (steady, "COUNTED", 1),
+    (steady, "BLOCK_SECONDS", 0),
+    (peak, "SIZES", {"cpu": (64,)}),
+    (peak, "BLOCKS", 1),
+    (peak, "BELIEVED", math.inf),  # a single small product shows nothing about a clock
+    (parts, "ROUNDS", 2),
+    (throughput, "FEWEST_LATENCIES", 2),
 )
 CASES = [
     (card, recipe)
@@ -95,7 +108,8 @@ def run(card, recipe: Recipe, images: data.DataSet, start: Path, profile: Profil
     ("card", "recipe"), CASES, ids=[f"{card.name}-{recipe.id}" for card, recipe in CASES]
 )
 def test_every_recipe_runs(card, recipe, starts, drawn, monkeypatch):
-    monkeypatch.setattr(timing, "WINDOW", 1)
+    for module, name, brief in BRIEFLY:
+        monkeypatch.setattr(module, name, brief)
     images = drawn(recipe, monkeypatch)
     record = run(card, recipe, images, starts(recipe))
     assert record.error is None, f"{record.error.type}: {record.error.message}"

@@ -122,6 +122,22 @@ def test_conditions_other_than_the_usual_are_in_the_name():
     ]
 
 
+def test_precisions_and_variants_multiply_as_far_as_they_exist():
+    """bfloat16 is what an expert switches on: the default has none."""
+    asked = {"track": ["native"], "protocol": ["scratch"], "seeds": "2"}
+    made = cells(**asked, precision=["float32,bfloat16"], variant=["default,tuned"])
+    recipes = {card.name: f"native-{card.architectures[0]}-scratch" for card in EVERYTHING}
+    assert sorted(made) == sorted(
+        f"{backend}-{recipe}{conditions}-s{seed}"
+        for backend, recipe in recipes.items()
+        for conditions in ("", "-tuned", "-tuned-bfloat16")
+        for seed in (0, 1)
+    )
+    assert cells(**asked, precision=["float32", "bfloat16"], variant=["default", "tuned"]) == made
+    alone = cells(**asked, precision=["bfloat16"], variant=["tuned"])
+    assert alone == [name for name in made if "bfloat16" in name] and len(alone) == 2 * len(EVERYTHING)
+
+
 def test_weights_none_leaves_scratch():
     assert {name.split("-")[3] for name in cells(weights="none")} == {"scratch"}
     with pytest.raises(UsageError, match="needs weights to start from"):
@@ -137,7 +153,12 @@ def test_weights_none_leaves_scratch():
         ({"recipe": ["x"]}, "no recipe 'x'; the nearest of "),
         ({"profile": "huge"}, "no profile 'huge'; there are: smoke, cpu, full"),
         ({"variant": ["fast"]}, "--variant fast"),
-        ({"precision": "int4"}, "--precision int4"),
+        ({"precision": ["int4"]}, "--precision int4: no such thing; there are: float32, bfloat16"),
+        ({"precision": ["bfloat16"]}, "--precision bfloat16: that is for --variant tuned"),
+        (
+            {"precision": ["bfloat16"], "variant": ["default,reproducible"]},
+            "--precision bfloat16: that is for --variant tuned",
+        ),
         ({"seeds": "many"}, "seeds"),
         ({"seeds": "0"}, "at least one seed"),
         ({"recipe": ["004-*", "005-*"]}, r"no recipe '005-\*'; the nearest of"),
