@@ -205,7 +205,7 @@ class FrameworkBackend(Backend):
             product = factor
             for _ in range(times):  # as an affine layer: oneDNN computes those, and a BLAS plain products
                 product = mx.nd.FullyConnected(product, factor, no_bias=True, num_hidden=size)
-            return precision.whole(product)
+            return self._whole(product)
 
         return multiply
 

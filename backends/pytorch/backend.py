@@ -201,7 +201,7 @@ class FrameworkBackend(Backend):
         return functools.partial(_multiply, factor)
 
     def decode(self, path: Path) -> Any:
-        return input.decoded(str(path)).load()
+        return input.decoded(str(path))
 
     def stopwatch(self) -> Callable[[], float]:
         if self._device.type == "cpu":
@@ -389,7 +389,7 @@ def _multiply(factor: torch.Tensor, times: int) -> torch.Tensor:
     product = factor
     for _ in range(times):
         product = product @ factor
-    return product.float()
+    return product.float() if product.dtype == torch.bfloat16 else product
 
 
 @torch.inference_mode()
@@ -400,7 +400,7 @@ def _multiply_as_layers_do(factor: torch.Tensor, times: int) -> torch.Tensor:
     product, kernel = factor.view(1, size, 1, size).permute(0, 3, 1, 2), factor.view(size, size, 1, 1)
     for _ in range(times):
         product = functional.conv2d(product, kernel)
-    return product.float()
+    return product.float() if product.dtype == torch.bfloat16 else product
 
 
 def _set_determinism(wanted: bool) -> None:
