@@ -1,5 +1,5 @@
-"""The timed figures of every cell that ran: training steps, inference, latency, the parts of an epoch; and, with
-`--curves`, images/s against batch size, image size and threads."""
+"""The timed figures of every cell that ran: training steps, inference, latency, the parts of an epoch; and,
+with `--curves`, images/s against batch size, image size and threads."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_parts(part: str, cell: Cell, throughput: Throughput, replay: Replayed, 
     seconds = getattr(throughput.parts, part)
     if seconds is None:
         pytest.skip("stored features are neither decoded nor augmented")
-    benchmark.group = f"part of an epoch, one image: {part}"
+    benchmark.group = f"parts of an epoch, one image: {cell.id}"
     benchmark.extra_info.update(
         wait=throughput.parts.wait, epoch=throughput.parts.epoch, explained=throughput.parts.explained
     )

@@ -52,6 +52,20 @@ def affinity() -> tuple[int, ...]:
     return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
 
 
+def pin(threads: int) -> None:
+    """Keep this process and the threads that it will start to so many processors, each on a core of its own:
+    two threads on one core's two halves would be a figure of chance. Nothing where the system cannot, or has
+    fewer."""
+    if not hasattr(os, "sched_setaffinity"):
+        return
+    chosen: dict[str, int] = {}
+    for processor in sorted(os.sched_getaffinity(0)):
+        siblings = Path(f"/sys/devices/system/cpu/cpu{processor}/topology/thread_siblings_list")
+        chosen.setdefault(siblings.read_text() if siblings.exists() else str(processor), processor)
+    if len(chosen) >= threads:
+        os.sched_setaffinity(0, list(chosen.values())[:threads])
+
+
 def thread_environment(threads: int) -> dict[str, str]:
     """Variables that fix the threads of every runtime a framework may bring; read when it is imported."""
     return dict.fromkeys(THREAD_VARIABLES, str(threads))

@@ -88,6 +88,8 @@ def _end_with_parent(stdin: IO[bytes]) -> None:
 
 
 def _do(job: Job, emit: Emit) -> Event:
+    if isinstance(job, CellJob | CurveJob) and job.cell.device == "cpu":
+        environment.pin(job.threads)
     if isinstance(job, CellJob):
         return CellDone(record=run_cell(job, emit))
     if isinstance(job, GateJob):

@@ -109,14 +109,13 @@ def require_threads(backend: Backend) -> None:
 
 def own_seconds() -> float:
     """Processor time of this process, of its children that have ended, and of those that live."""
-    own = psutil.Process()
-    times = own.cpu_times()
-    seconds = times.user + times.system + times.children_user + times.children_system
-    for child in own.children(recursive=True):
+    ended = os.times()
+    seconds = time.process_time() + ended.children_user + ended.children_system
+    for child in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
             of_child = child.cpu_times()
             seconds += of_child.user + of_child.system
-    return float(seconds)
+    return seconds
 
 
 def _noisy(others: float, stolen: float | None, throttled: float | None) -> tuple[str, ...]:

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from benchmarks.harness import environment
+from benchmarks.harness.measurement import conditions
+from benchmarks.harness.measurement.conditions import MOST_OTHERS, Watch, undisturbed
+from benchmarks.harness.measurement.figures import Conditions
+
+QUIET = Conditions(seconds=1.0, load_average=0.1, others=0.0, stolen=0.0, throttled=None, megahertz=None)
+NOISY = Conditions(
+    seconds=1.0, load_average=2.0, others=1.0, stolen=0.0, throttled=None, megahertz=None, noisy=("others",)
+)
+BUSY = "while True: pass"
+
+
+@pytest.fixture
+def neighbour():
+    """A process of somebody else's that keeps a core busy: nobody's child, as far as this process can see."""
+    starter = (
+        "import subprocess, sys;"
+        f"p = subprocess.Popen([sys.executable, '-c', {BUSY!r}], start_new_session=True,"
+        " stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL);"
+        "print(p.pid)"
+    )
+    pid = int(subprocess.run([sys.executable, "-c", starter], capture_output=True, check=True).stdout)
+    yield pid
+    os.kill(pid, 9)
+
+
+def test_a_busy_neighbour_is_seen_and_named(neighbour):
+    watch = Watch()
+    time.sleep(1.5)
+    found = watch.stop()
+    assert found.others > MOST_OTHERS * environment.available_cores()
+    assert any("other processes kept" in reason for reason in found.noisy)
+
+
+def test_own_work_is_that_of_this_process_and_of_its_children():
+    before = conditions.own_seconds()
+    child = multiprocessing.get_context("spawn").Process(target=burn, args=(0.5,))
+    child.start()
+    burn(0.5)
+    child.join()
+    assert conditions.own_seconds() - before >= 0.99
+
+
+def burn(seconds: float) -> None:
+    start = time.process_time()
+    while time.process_time() - start < seconds:
+        pass
+
+
+def test_a_disturbed_timing_is_repeated_and_what_was_given_up_is_kept(monkeypatch):
+    stops = iter([NOISY, NOISY, QUIET])
+    monkeypatch.setattr(conditions.Watch, "stop", lambda _self: next(stops))
+    results = iter("abc")
+    result, found, disturbed = undisturbed(lambda: next(results), 5, pause=0)
+    assert (result, found) == ("c", QUIET)
+    assert disturbed == [("a", NOISY), ("b", NOISY)]
+
+
+def test_the_last_attempt_stays_and_is_marked(monkeypatch):
+    monkeypatch.setattr(conditions.Watch, "stop", lambda _self: NOISY)
+    results = iter("abcd")
+    result, found, disturbed = undisturbed(lambda: next(results), 2, pause=0)
+    assert (result, found.noisy) == ("b", ("others",))
+    assert [given_up for given_up, _ in disturbed] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("others", "stolen", "throttled", "word"),
+    [
+        (0.5, 0.0, None, "other processes"),
+        (0.0, 0.1, None, "hypervisor"),
+        (0.0, 0.0, 0.2, "quota"),
+        (0.0, None, None, None),
+        (0.01, 0.001, 0.0, None),
+    ],
+)
+def test_what_makes_conditions_noisy(monkeypatch, others, stolen, throttled, word):
+    monkeypatch.setattr(conditions, "available_cores", lambda: 2)
+    reasons = conditions._noisy(others, stolen, throttled)
+    assert [word in reason for reason in reasons] == ([True] if word else [])
+
+
+def test_throttling_is_read_from_the_containers_account(monkeypatch, tmp_path):
+    account = tmp_path / "cpu.stat"
+    account.write_text("usage_usec 9000000\nthrottled_usec 250000\n")
+    monkeypatch.setattr(conditions, "CGROUP_STAT", account)
+    assert conditions._throttled_seconds() == 0.25
+    account.write_text("usage_usec 9000000\n")
+    assert conditions._throttled_seconds() is None
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
+def test_pinned_threads_have_a_core_each():
+    code = (
+        "import os; from benchmarks.harness import environment; environment.pin(1);"
+        " print(len(os.sched_getaffinity(0)))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=environment.PROJECT
+    )
+    assert answer.stdout.strip() == "1"
