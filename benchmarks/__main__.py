@@ -85,8 +85,8 @@ def report(
     context: typer.Context,
     run: Annotated[str | None, typer.Option("--run", help="Name or path of the run. Default: local.")] = None,
 ) -> None:
-    """Write `report.md` from the records of a run, and merge the environments' JSON files into
-    `benchmark.json`.
+    """Write `report.md` and its plots from the records and curves of a run, and merge the environments' JSON
+    files into `benchmark.json`.
 
     RUN may also be given as the only argument. The options of `pytest benchmarks` are taken and passed over,
     so that `tox run -m bench -- OPTIONS` can hand the same ones to every step.
@@ -98,10 +98,13 @@ def report(
             f"run {name}: {folder} has no records; `tox run -m bench` or `pytest benchmarks` makes some"
         )
     require_report_libraries()
-    from benchmarks.report import markdown, merge
+    from benchmarks.report import curves, illustrations, markdown, merge
 
-    records = record.read_all(folder / "records")
-    text = markdown.report(records, run=folder.name)
+    records, measured = record.read_all(folder / "records"), curves.read_all(folder)
+    text = markdown.report(records, measured, run=folder.name)
+    for path, plot in illustrations.draw(records, measured).items():
+        (folder / path).parent.mkdir(exist_ok=True)
+        write_whole(folder / path, plot)
     write_whole(folder / "report.md", text.encode())
     merge.merge(folder)
     out.print(text, markup=False, highlight=False, soft_wrap=True)

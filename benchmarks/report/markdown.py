@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.harness.record import Record
-from benchmarks.report import protocols
+from benchmarks.harness.record import Curves, Record
+from benchmarks.report import curves, latency, parts, protocols, speed
+from benchmarks.report.labels import canonical, place, summary
 from benchmarks.report.tables import (
-    canonical,
     comparisons,
     conditions,
     environment_table,
@@ -15,9 +15,7 @@ from benchmarks.report.tables import (
     failures_table,
     first_epochs_table,
     parity_table,
-    place,
     results_table,
-    summary,
 )
 
 TRACKS = {
@@ -26,28 +24,25 @@ TRACKS = {
 }
 
 
-def report(records: Sequence[Record], *, run: str) -> str:
-    """The whole report of one run as Markdown."""
-    if not records:
+def report(records: Sequence[Record], measured: Sequence[Curves] = (), *, run: str) -> str:
+    """The whole report of one run as Markdown; the plots that it shows are those of `illustrations.draw`."""
+    if not records and not measured:
         return f"# Run {run}\n\nNo records yet.\n"
-    sections = [f"# Run {run}", conditions(records)]
-    for track, title in TRACKS.items():
-        of_track = [record for record in records if record.cell.track == track]
-        if of_track:
-            sections.append(f"## {title}")
-        for protocol in sorted({record.cell.protocol for record in of_track}, key=place):
-            chosen = [record for record in of_track if record.cell.protocol == protocol]
-            usual = [record for record in chosen if canonical(record)]
-            special = [record for record in chosen if not canonical(record)]
-            if usual:
-                sections += [f"### {protocol}", summary(usual), results_table(usual)]
-            for recipe in sorted({record.cell.recipe for record in special}):
-                of_recipe = [record for record in special if record.cell.recipe == recipe]
-                sections += [f"### {recipe} ({protocol})", summary(of_recipe), results_table(of_recipe)]
-        if any(record.gate for record in of_track):
-            sections += ["### Equality", equality(of_track), parity_table(of_track)]
-        if comparisons(of_track):
-            sections += ["Mean training loss of the first epoch:", first_epochs_table(of_track)]
+    sections = [f"# Run {run}"]
+    if records:
+        sections.append(conditions(records))
+    for track in TRACKS:
+        sections += _track(track, [record for record in records if record.cell.track == track])
+    explained = [READING]
+    for title, section, reading in (
+        ("Speed", speed.section(records), speed.READING),
+        ("Parts of an epoch", parts.section(records), parts.READING),
+        ("Latency and batch size", latency.section(records), latency.READING),
+        ("Curves", curves.section(measured), curves.READING),
+    ):
+        if section:
+            sections += [f"## {title}", section]
+            explained.append(reading)
     documented = [record for record in records if protocols.is_documented(record)]
     if documented:
         sections += [
@@ -58,7 +53,11 @@ def report(records: Sequence[Record], *, run: str) -> str:
     failures = [record for record in records if record.error is not None]
     if failures:
         sections += ["## Failed cells", failures_table(failures)]
-    sections += ["## How to read this", READING, "## Environment", environment_table(records)]
+    if all(device == "cpu" for device in _devices(records, measured)):
+        explained.append(NO_GPU)
+    sections += ["## How to read this", "\n".join(explained)]
+    if records:
+        sections += ["## Environment", environment_table(records)]
     return "\n\n".join(filter(None, sections)) + "\n"
 
 
@@ -76,6 +75,33 @@ READING = """\
   memory; "~" marks a rate whose steps had not become steady when the time was up. Where a head is trained on
   stored features, **train** counts rows of features, and **inference** is the whole network's on images.
 - **Epoch** is what a user waits for, input pipeline included: the median of the epochs after the first.
-- Cells ran one after the other, not interleaved: speeds are for orientation, and no framework is called
-  faster here.
+- Cells ran one after the other: speeds are for orientation, and no framework is called faster here.
 - **Memory** is the peak resident set of the cell's process, framework included."""
+
+NO_GPU = """\
+- Every figure here is a processor's: this run has measured nothing on a GPU. The README has the commands."""
+
+
+def _track(track: str, records: Sequence[Record]) -> list[str]:
+    """What came of one track's cells, protocol by protocol, and how equal their beginnings were."""
+    if not records:
+        return []
+    sections = [f"## {TRACKS[track]}"]
+    for protocol in sorted({record.cell.protocol for record in records}, key=place):
+        chosen = [record for record in records if record.cell.protocol == protocol]
+        usual = [record for record in chosen if canonical(record)]
+        special = [record for record in chosen if not canonical(record)]
+        if usual:
+            sections += [f"### {protocol}", summary(usual), results_table(usual)]
+        for recipe in sorted({record.cell.recipe for record in special}):
+            of_recipe = [record for record in special if record.cell.recipe == recipe]
+            sections += [f"### {recipe} ({protocol})", summary(of_recipe), results_table(of_recipe)]
+    if any(record.gate for record in records):
+        sections += ["### Equality", equality(records), parity_table(records)]
+    if comparisons(records):
+        sections += ["Mean training loss of the first epoch:", first_epochs_table(records)]
+    return sections
+
+
+def _devices(records: Sequence[Record], measured: Sequence[Curves]) -> set[str]:
+    return {record.cell.device for record in records} | {one.device for one in measured}

@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 from benchmarks.harness.recipe import Recipe, recipes_by_id
 from benchmarks.harness.record import Record
+from benchmarks.report.labels import backend_title, in_words, place, unusual, variant_place
+from benchmarks.report.markdown_table import Column, table_of
 from benchmarks.report.statistics import least_difference, mcnemar, wilson
-from benchmarks.report.tables import backend_title, place, table
 
-HEADINGS = (
-    "document",
-    "protocol",
-    "recipe",
-    "backend",
-    "architecture",
-    "published",
-    "ours [95 %]",
-    "epochs",
-    "training s",
-    "why they differ",
-)
 SIGNIFICANT = 0.05
 """Of a two-sided test."""
 
@@ -28,27 +18,29 @@ SIGNIFICANT = 0.05
 def protocols_table(records: Iterable[Record]) -> str:
     """One row per cell: what the document's authors report, what we got, and why the two are not the same."""
     recipes = recipes_by_id()
-    rows = []
-    for record in sorted(records, key=_place):
-        recipe = recipes.get(record.cell.recipe)
-        if recipe is None:
-            continue
-        published = "; ".join(f"{figure.accuracy} ({figure.source})" for figure in recipe.published)
-        rows.append(
-            (
-                recipe.seed_document,
-                recipe.protocol,
-                recipe.id,
-                backend_title(record.cell.backend),
-                record.cell.architecture,
-                published or "none",
-                accuracy_text(record),
-                epochs_text(record),
-                f"{training_seconds(record):.0f}" if record.accuracy else "",
-                recipe.difference,
-            )
-        )
-    return table(HEADINGS, rows, right=(8,))
+    rows = [
+        (recipes[record.cell.recipe], record)
+        for record in sorted(records, key=_place)
+        if record.cell.recipe in recipes
+    ]
+    columns: list[Column[tuple[Recipe, Record]]] = [
+        Column("document", lambda row: row[0].seed_document),
+        Column("protocol", lambda row: row[0].protocol),
+        Column("recipe", lambda row: row[0].id),
+        Column("backend", lambda row: backend_title(row[1].cell.backend)),
+        Column("architecture", lambda row: row[1].cell.architecture),
+        *(Column(field, partial(_field, field)) for field in unusual(record for _, record in rows)),
+        Column("published", _published),
+        Column("ours [95 %]", lambda row: accuracy_text(row[1])),
+        Column("epochs", lambda row: epochs_text(row[1])),
+        Column(
+            "training s",
+            lambda row: f"{training_seconds(row[1]):.0f}" if row[1].accuracy else "",
+            number=True,
+        ),
+        Column("why they differ", lambda row: row[0].difference),
+    ]
+    return table_of(rows, columns)
 
 
 def is_documented(record: Record) -> bool:
@@ -123,13 +115,19 @@ def _verdict(recipe: Recipe, record: Record, other: Record) -> str:
         accurate = f"more accurate: **{'yes' if only > only_other else 'no, less'}**"
     return (
         f"- {recipe.seed_document} says: {recipe.claim.text}. {record.cell.architecture} in"
-        f" {backend_title(record.cell.backend)}, `{recipe.id}` against `{recipe.claim.against}`: {accurate}"
+        f" {backend_title(record.cell.backend)}{_variant(record)}, `{recipe.id}` against"
+        f" `{recipe.claim.against}`: {accurate}"
         f" ({record.accuracy.test:.3f} against {other.accuracy.test:.3f}; {only} images right only here,"
         f" {only_other} only there, exact McNemar p = {p:.2g}). Training time:"
         f" {_times(training_seconds(other), training_seconds(record))} in all,"
         f" {_times(_seconds_per_epoch(other), _seconds_per_epoch(record))} per epoch (one run each, not"
         " interleaved)."
     )
+
+
+def _variant(record: Record) -> str:
+    cell = record.cell
+    return f" ({in_words(cell.variant, cell.precision, cell.device)})" if unusual([record]) else ""
 
 
 def _times(other: float, own: float) -> str:
@@ -141,6 +139,15 @@ def _seconds_per_epoch(record: Record) -> float:
     return sum(row.train_seconds for row in record.curve) / len(record.curve)
 
 
+def _published(row: tuple[Recipe, Record]) -> str:
+    return "; ".join(f"{figure.accuracy} ({figure.source})" for figure in row[0].published) or "none"
+
+
+def _field(field: str, row: tuple[Recipe, Record]) -> str:
+    return str(getattr(row[1].cell, field))
+
+
 def _place(record: Record) -> tuple[object, ...]:
     cell = record.cell
-    return (cell.architecture, place(cell.protocol), cell.recipe, cell.backend, cell.seed)
+    variant = variant_place(cell.variant, cell.precision)
+    return (cell.architecture, place(cell.protocol), cell.recipe, cell.backend, variant, cell.seed)

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from statistics import median
+from typing import Any
 
-import backends
-from benchmarks.harness.recipe import recipes_by_id
-from benchmarks.harness.record import Record
+from benchmarks.harness.measurement.figures import Throughput
+from benchmarks.harness.record import Environment, Gate, Record
+from benchmarks.report.labels import (
+    backend_title,
+    conditions_columns,
+    place,
+    protocol_or_recipe,
+    side_by_side,
+    unusual,
+    variant_place,
+)
+from benchmarks.report.markdown_table import Column, escape, filled, table, table_of
 from benchmarks.report.statistics import wilson
-
-ORDER = (
-    "finetune",
-    "head-then-finetune",
-    "last-block",
-    "frozen",
-    "bottleneck",
-    "classifier",
-    "scratch",
-)  # as a reader compares them: from most to least that is trained, and what reuses nothing last
 
 
 def conditions(records: Sequence[Record]) -> str:
@@ -27,49 +28,34 @@ def conditions(records: Sequence[Record]) -> str:
     data = cell.data
     ok = sum(record.status == "ok" for record in records)
     lines = [
-        f"{ok} of {len(records)} cells ok. Data: {data.name} ({data.train} training and {data.test} test"
-        f" images,"
-        f" classes {', '.join(data.classes)}; sha256 `{data.sha256[:12]}`). Profile: {cell.profile}."
+        f"{ok} of {len(records)} cells ok. Data: {escape(data.name)} ({data.train} training and {data.test}"
+        f" test images, classes {escape(', '.join(data.classes))}; sha256 `{data.sha256[:12]}`). Profile:"
+        f" {cell.profile}."
     ]
     environment = next((record.environment for record in records if record.environment), None)
     if environment:
         lines.append(
-            f"Machine: {environment.cpu}, {environment.cores} cores, {environment.ram_bytes / 2**30:.0f} GiB,"
-            f" {environment.os}; {environment.gpu or 'no GPU'}."
+            f"Machine: {escape(environment.cpu)}, {environment.cores} cores,"
+            f" {environment.ram_bytes / 2**30:.0f} GiB, {escape(environment.os)};"
+            f" {escape(environment.gpu or 'no GPU')}."
         )
     return "\n".join(lines)
 
 
-HEADINGS = (
-    "backend",
-    "architecture",
-    "weights",
-    "seed",
-    "test accuracy [95 %]",
-    "train images/s",
-    "inference images/s",
-    "epoch s",
-    "peak memory",
-    "version",
-)
-
-
-def results_table(records: Iterable[Record]) -> str:
-    """One row per cell."""
-    return table(HEADINGS, [_row(record) for record in records], right=range(5, 9))
-
-
-OVERVIEW_HEADINGS = (
-    "track",
-    "protocol",
-    "backend",
-    "architecture",
-    "weights",
-    "test accuracy [95 %]",
-    "train images/s",
-    "inference images/s",
-    "epoch s",
-)
+def results_table(records: Sequence[Record]) -> str:
+    """One row per cell, the variants of a cell beneath each other."""
+    columns = (
+        BACKEND,
+        ARCHITECTURE,
+        *conditions_columns(records),
+        WEIGHTS,
+        Column("seed", lambda record: str(record.cell.seed)),
+        ACCURACY,
+        *RATES,
+        Column("peak memory", _peak_memory, number=True),
+        Column("version", lambda record: record.cell.framework_version),
+    )
+    return table_of(side_by_side(records), columns)
 
 
 def overview(records: Sequence[Record]) -> str:
@@ -81,16 +67,30 @@ def overview(records: Sequence[Record]) -> str:
             record.cell.architecture if record.cell.track == "matched" else "",
             place(record.cell.protocol),
             record.cell.backend,
+            variant_place(record.cell.variant, record.cell.precision),
             record.cell.seed,
         ),
     )
-    rows = []
-    for record in ordered:
-        backend, architecture, start, _, accuracy, train, inference, epoch, *_ = _row(record)
-        cell = record.cell
-        what = cell.protocol if canonical(record) else cell.recipe
-        rows.append((cell.track, what, backend, architecture, start, accuracy, train, inference, epoch))
-    return conditions(records) + "\n\n" + table(OVERVIEW_HEADINGS, rows, right=range(6, 9))
+    columns = (
+        Column("track", lambda record: record.cell.track),
+        Column("protocol", protocol_or_recipe),
+        BACKEND,
+        ARCHITECTURE,
+        *conditions_columns(records),
+        WEIGHTS,
+        ACCURACY,
+        *RATES,
+    )
+    return conditions(records) + "\n\n" + table_of(ordered, columns)
+
+
+def marked(rate: float, timings: Iterable[Throughput]) -> str:
+    """A rate in images/s, with what is to be held against the timings it comes from: `~` where steps had not
+    become steady, `noisy` where the machine had other work."""
+    timings = list(timings)
+    unsteady = not all(timing.steady for timing in timings)
+    noisy = any(timing.conditions and timing.conditions.noisy for timing in timings)
+    return f"{'~' if unsteady else ''}{rate:.1f}{' noisy' if noisy else ''}"
 
 
 def comparisons(records: Iterable[Record]) -> list[list[Record]]:
@@ -130,56 +130,44 @@ def first_epochs_table(records: Iterable[Record]) -> str:
     """Mean training loss of the first epoch in each backend, and how far they are apart."""
     shared = comparisons(records)
     names = sorted({record.cell.backend for group in shared for record in group})
+    told = unusual(record for group in shared for record in group)
     rows = []
     for group in shared:
         losses = {record.cell.backend: record.curve[0].train_loss for record in group}
         spread = (max(losses.values()) - min(losses.values())) / min(losses.values())
         shown = (f"{losses[name]:.6f}" if name in losses else "" for name in names)
         cell = group[0].cell
-        what = cell.protocol if canonical(group[0]) else cell.recipe
-        rows.append((cell.architecture, what, str(cell.seed), *shown, f"{spread:.0e}"))
-    headings = ("architecture", "protocol", "seed", *map(backend_title, names), "relative spread")
-    return table(headings, rows, right=range(3, len(headings)))
-
-
-PARITY_HEADINGS = (
-    "network",
-    "backend",
-    "trained",
-    "logits (float32)",
-    "first loss (float32)",
-    "gradients (float64)",
-    "after 5 steps (float64)",
-    "gate",
-)
+        conditions = (getattr(cell, field) for field in told)
+        what = protocol_or_recipe(group[0])
+        rows.append((cell.architecture, what, *conditions, str(cell.seed), *shown, f"{spread:.0e}"))
+    headings = ("architecture", "protocol", *told, "seed", *map(backend_title, names), "relative spread")
+    return table(headings, rows, right=range(3 + len(told), len(headings)))
 
 
 def parity_table(records: Iterable[Record]) -> str:
     """How closely each backend computed what the reference computed, by architecture."""
-    gates = {
-        (record.gate.network or record.cell.architecture, record.cell.backend, record.gate.mode): record.gate
-        for record in records
-        if record.gate is not None
-    }
-    rows = [
-        (
-            network,
-            backend_title(backend),
-            mode,
-            *(
-                "not finite" if error is None else f"{error:.0e}" if error else "0"
-                for error in (
-                    gate.logit_error,
-                    gate.first_loss_error,
-                    gate.gradient_error,
-                    gate.step_error,
-                )
-            ),
-            "passed" if gate.passed else "failed",
-        )
-        for (network, backend, mode), gate in sorted(gates.items(), key=lambda item: item[0])
+    gates: dict[tuple[Any, ...], tuple[Record, Gate]] = {}
+    for record in records:
+        gate, cell = record.gate, record.cell
+        if gate is not None:
+            network = gate.network or cell.architecture
+            variant = variant_place(cell.variant, cell.precision)
+            gates[network, cell.backend, variant, cell.device, gate.mode] = (record, gate)
+    rows = [gates[key] for key in sorted(gates)]
+    told = unusual(record for record, _ in rows)
+    precision = "the row's precision" if "precision" in told else "float32"
+    columns: list[Column[tuple[Record, Gate]]] = [
+        Column("network", lambda row: row[1].network or row[0].cell.architecture),
+        Column("backend", lambda row: backend_title(row[0].cell.backend)),
+        *(Column(field, partial(_field_of_first, field)) for field in told),
+        Column("trained", lambda row: row[1].mode),
+        Column(f"logits ({precision})", lambda row: _error(row[1].logit_error), number=True),
+        Column(f"first loss ({precision})", lambda row: _error(row[1].first_loss_error), number=True),
+        Column("gradients (float64)", lambda row: _error(row[1].gradient_error), number=True),
+        Column("after 5 steps (float64)", lambda row: _error(row[1].step_error), number=True),
+        Column("gate", lambda row: "passed" if row[1].passed else "failed"),
     ]
-    return table(PARITY_HEADINGS, rows, right=range(3, 7))
+    return table_of(rows, columns)
 
 
 def failures_table(records: Iterable[Record]) -> str:
@@ -193,119 +181,109 @@ def failures_table(records: Iterable[Record]) -> str:
 
 
 def environment_table(records: Sequence[Record]) -> str:
-    """Each backend's packages and effective settings."""
-    rows = []
-    seen = set()
+    """The packages and effective settings of each backend in each of its variants."""
+    found: dict[tuple[str, ...], Record] = {}
     for record in records:
-        environment = record.environment
-        if environment is None or record.cell.backend in seen:
-            continue
-        seen.add(record.cell.backend)
-        packages = ", ".join(f"{name} {version}" for name, version in environment.packages.items())
-        rows.append(
-            (
-                backend_title(record.cell.backend),
-                f"Python {environment.python}",
-                packages,
-                str(record.settings.get("threads", "")),
-                str(record.settings.get("compiled", "")),
-                _commit(record),
-            )
-        )
-    return table(("backend", "Python", "packages", "threads", "compiled", "commit"), rows)
-
-
-def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = ()) -> str:
-    """A GitHub table, aligned in plain text too; nothing in a cell can break it or inject markup."""
-    cells = [[escape(cell) for cell in row] for row in (headings, *rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(headings))]
-    rights = set(right)
-    lines = [_line(row, widths, rights) for row in cells]
-    rule = [
-        ("-" * (width - 1) + ":") if column in rights else "-" * width for column, width in enumerate(widths)
+        cell = record.cell
+        if record.environment is not None:
+            found.setdefault((cell.backend, cell.variant, cell.precision, cell.device), record)
+    rows = side_by_side(found.values())
+    columns: list[Column[Record]] = [
+        BACKEND,
+        *conditions_columns(rows),
+        Column("Python", lambda record: f"Python {_environment(record).python}"),
+        Column("packages", _packages),
+        Column("threads", lambda record: str(record.settings.get("threads", ""))),
+        Column("compiled", lambda record: str(record.settings.get("compiled", ""))),
+        *filled(
+            rows,
+            [
+                Column("tuning", _tuning),
+                Column("allocator", lambda record: _environment(record).allocator or ""),
+                Column("processors", lambda record: ", ".join(map(str, _environment(record).affinity))),
+            ],
+        ),
+        Column("commit", _commit),
     ]
-    return "\n".join((lines[0], _line(rule, widths, rights), *lines[1:]))
-
-
-def escape(text: str) -> str:
-    """Text as it stands, in one line, with Markdown's and HTML's marks disarmed."""
-    flat = " ".join(str(text).split())
-    for mark, stand_in in (
-        ("&", "&amp;"),
-        ("<", "&lt;"),
-        (">", "&gt;"),
-        ("|", "\\|"),
-        ("`", "'"),
-        ("](", "] ("),
-    ):
-        flat = flat.replace(mark, stand_in)
-    return flat
+    return table_of(rows, columns)
 
 
 # --- How ------------------------------------------------------------------------------------------
 
 
-def _line(cells: Sequence[str], widths: Sequence[int], rights: set[int]) -> str:
-    padded = [
-        cell.rjust(width) if column in rights else cell.ljust(width)
-        for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
-    ]
-    return f"| {' | '.join(padded)} |"
-
-
-def canonical(record: Record) -> bool:
-    """Whether its recipe is what its track, architecture and protocol mean when nothing else is said."""
-    recipe = recipes_by_id().get(record.cell.recipe)
-    return recipe is not None and recipe.canonical
-
-
-def place(protocol: str) -> tuple[int, str]:
-    """Where a protocol stands in a table."""
-    return (ORDER.index(protocol) if protocol in ORDER else len(ORDER), protocol)
-
-
-def backend_title(backend: str) -> str:
-    """A backend's framework, as tables call it."""
-    card = backends.known().get(backend)
-    return card.title if card else backend
-
-
-def summary(records: Sequence[Record]) -> str:
-    """What the recipe of these cells does, in its own words."""
-    recipe = recipes_by_id().get(records[0].cell.recipe)
-    return recipe.summary if recipe else ""
-
-
-def _row(record: Record) -> tuple[str, ...]:
-    cell = record.cell
-    start = (backend_title(cell.backend), cell.architecture, cell.weights.name, str(cell.seed))
+def _accuracy(record: Record) -> str:
     if record.accuracy is None or record.memory is None:
-        return (*start, "failed", "", "", "", "", cell.framework_version)
+        return "failed"
     interval = wilson(sum(record.accuracy.correct), record.accuracy.images)
-    return (
-        *start,
-        f"{record.accuracy.test:.3f} [{interval.low:.3f}, {interval.high:.3f}]",
-        *_speed(record),
-        f"{record.memory.peak_rss_bytes / 2**30:.2f} GiB",
-        cell.framework_version,
-    )
+    return f"{record.accuracy.test:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
 
 
-def _speed(record: Record) -> tuple[str, str, str]:
-    """Training and inference images/s, and seconds per epoch; nothing where nothing was trained by steps."""
-    throughput = record.throughput
-    if throughput is None:
-        return ("", "", "")
+def _train_rate(record: Record) -> str:
+    throughput = _throughput(record)
+    return marked(throughput.train_images_per_second, [throughput]) if throughput else ""
+
+
+def _inference_rate(record: Record) -> str:
+    throughput = _throughput(record)
+    return f"{throughput.inference_images_per_second:.1f}" if throughput else ""
+
+
+def _epoch_seconds(record: Record) -> str:
+    if _throughput(record) is None:
+        return ""
     last = [row for row in record.curve if row.phase == record.curve[-1].phase]
-    return (
-        f"{'' if throughput.steady else '~'}{throughput.train_images_per_second:.1f}",
-        f"{throughput.inference_images_per_second:.1f}",
-        f"{median(row.train_seconds for row in last[1:] or last):.1f}",
-    )
+    return f"{median(row.train_seconds for row in last[1:] or last):.1f}"
+
+
+def _peak_memory(record: Record) -> str:
+    if record.accuracy is None or record.memory is None:
+        return ""
+    return f"{record.memory.peak_rss_bytes / 2**30:.2f} GiB"
+
+
+def _throughput(record: Record) -> Throughput | None:
+    """A cell's speed; None where nothing was trained by steps, or the cell failed."""
+    return record.throughput if record.accuracy is not None and record.memory is not None else None
+
+
+def _field_of_first(field: str, row: tuple[Record, Gate]) -> str:
+    return str(getattr(row[0].cell, field))
+
+
+def _environment(record: Record) -> Environment:
+    assert record.environment is not None
+    return record.environment
+
+
+def _packages(record: Record) -> str:
+    packages = _environment(record).packages
+    return ", ".join(f"{name} {version}" for name, version in packages.items())
+
+
+def _tuning(record: Record) -> str:
+    """What an expert may switch on, and is on; blank where it is not recorded, or nothing is."""
+    return ", ".join(map(str, record.settings.get("tuning") or ()))
+
+
+def _error(error: float | None) -> str:
+    if error is None:
+        return "not finite"
+    return f"{error:.0e}" if error else "0"
 
 
 def _commit(record: Record) -> str:
-    environment = record.environment
-    if environment is None or environment.git_commit is None:
+    environment = _environment(record)
+    if environment.git_commit is None:
         return "unknown"
     return environment.git_commit[:10] + (" (with changes)" if environment.git_dirty else "")
+
+
+BACKEND: Column[Record] = Column("backend", lambda record: backend_title(record.cell.backend))
+ARCHITECTURE: Column[Record] = Column("architecture", lambda record: record.cell.architecture)
+WEIGHTS: Column[Record] = Column("weights", lambda record: record.cell.weights.name)
+ACCURACY: Column[Record] = Column("test accuracy [95 %]", _accuracy)
+RATES: tuple[Column[Record], ...] = (
+    Column("train images/s", _train_rate, number=True),
+    Column("inference images/s", _inference_rate, number=True),
+    Column("epoch s", _epoch_seconds, number=True),
+)

@@ -10,6 +10,7 @@ pytest.importorskip("scipy", reason="the report's libraries are in the report's 
 
 from benchmarks.harness.record import Failure, Record
 from benchmarks.report import markdown, merge, statistics, tables
+from tests.benchmarks.report.samples import rows_of, variant_of
 
 GOLDEN = Path(__file__).with_name("golden_report.md")
 
@@ -38,9 +39,31 @@ def other_backend(matched_record: Record) -> Record:
 
 
 class TestTables:
-    def test_the_report_is_as_it_was(self, ok_record, failed_record, matched_record):
-        records = [ok_record, failed_record, matched_record, other_backend(matched_record)]
-        assert markdown.report(records, run="golden") == GOLDEN.read_text()
+    def test_the_report_is_as_it_was(self, ok_record, failed_record, three_variants, curves):
+        records = [ok_record, failed_record, *three_variants, other_backend(three_variants[0])]
+        measured = [curves(), curves("gluon", left_out=("batch 64, 96 px, 2 threads: a step takes 12 s",))]
+        assert markdown.report(records, measured, run="golden") == GOLDEN.read_text()
+
+    def test_records_from_before_speed_was_taken_apart_have_their_report(self, ok_record, matched_record):
+        text = markdown.report([ok_record, matched_record, other_backend(matched_record)], run="x")
+        assert "## Speed" in text
+        assert not [title for title in ("## Parts", "## Latency", "## Curves") if title in text]
+        assert not [word for word in ("utilisation |", "pays after |", "![", "noisy |") if word in text]
+
+    def test_what_was_not_measured_on_a_gpu_is_said(self, ok_record):
+        assert "nothing on a GPU" in markdown.report([ok_record], run="x")
+        cell = msgspec.structs.replace(ok_record.cell, device="cuda")
+        text = markdown.report([ok_record, msgspec.structs.replace(ok_record, cell=cell)], run="x")
+        assert "nothing on a GPU" not in text
+
+    def test_a_device_is_named_where_it_is_not_the_processor(self, ok_record):
+        cell = msgspec.structs.replace(ok_record.cell, device="cuda")
+        both = [ok_record, msgspec.structs.replace(ok_record, cell=cell)]
+        assert [row["device"] for row in rows_of(tables.results_table(both))] == ["cpu", "cuda"]
+        assert "device" not in tables.results_table([ok_record])
+
+    def test_curves_alone_are_a_report(self, curves):
+        assert "plots/curves-matched-resnet18-threads.svg" in markdown.report([], [curves()], run="x")
 
     def test_a_failed_cell_has_its_row_and_its_reason(self, ok_record, failed_record):
         text = markdown.report([ok_record, failed_record], run="x")
@@ -72,6 +95,43 @@ class TestTables:
     def test_a_rate_that_was_not_steady_is_marked(self, ok_record):
         throughput = msgspec.structs.replace(ok_record.throughput, steady=False)
         assert "~128.0" in tables.results_table([msgspec.structs.replace(ok_record, throughput=throughput)])
+
+    def test_a_rate_of_a_machine_with_other_work_is_marked(self, three_variants):
+        rates = [row["train images/s"] for row in rows_of(tables.results_table(three_variants))]
+        assert rates == ["128.0", "160.0", "~256.0 noisy"]
+
+    @pytest.mark.parametrize("make", [tables.results_table, tables.overview, tables.environment_table])
+    def test_variants_of_a_cell_are_told_apart(self, three_variants, make):
+        rows = rows_of(make(three_variants))
+        assert [(row["variant"], row["precision"]) for row in rows] == [
+            ("default", "float32"),
+            ("tuned", "float32"),
+            ("tuned", "bfloat16"),
+        ]
+        assert "variant" not in make(three_variants[:1])
+
+    def test_backends_stay_as_they_come(self, three_variants):
+        other = other_backend(three_variants[0])
+        rows = rows_of(tables.results_table([other, *three_variants, variant_of(other)]))
+        assert [row["backend"] for row in rows] == ["Keras (TensorFlow)"] * 2 + ["PyTorch"] * 3
+
+    def test_the_gate_of_each_variant_has_its_row(self, three_variants):
+        gate = msgspec.structs.replace(three_variants[1].gate, logit_error=7e-3)
+        rows = rows_of(tables.parity_table([three_variants[0], msgspec.structs.replace(
+            three_variants[1], gate=gate)]))  # fmt: skip
+        assert [(row["precision"], row["logits (the row's precision)"]) for row in rows] == [
+            ("float32", "5e-07"),
+            ("bfloat16", "7e-03"),
+        ]
+
+    def test_first_epochs_are_those_of_one_variant(self, three_variants):
+        others = [other_backend(record) for record in three_variants]
+        rows = rows_of(tables.first_epochs_table([*three_variants, *others]))
+        assert sorted((row["variant"], row["precision"]) for row in rows) == [
+            ("default", "float32"),
+            ("tuned", "bfloat16"),
+            ("tuned", "float32"),
+        ]
 
     def test_the_epoch_is_the_median_without_the_first(self, ok_record):
         assert "| 4.0 |" in tables.results_table([ok_record]).replace("     ", " ").replace("  ", " ")

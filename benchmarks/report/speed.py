@@ -1,0 +1,190 @@
+"""Default and tuned side by side: what each variant of a backend is worth, at which accuracy, and when its
+compilation has paid for itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from statistics import median
+
+import msgspec
+
+from benchmarks.harness.record import Record
+from benchmarks.report.markdown_table import Column, escape, filled, table, table_of
+from benchmarks.report.tables import marked
+from benchmarks.report.variants import Timed, Variant, head, variants
+
+READING = """\
+- **x default** is a variant's training images/s over those of its own backend's `default` in float32; over
+  several seeds the median of the ratios, each of two cells of one seed. All other figures of several seeds
+  are medians over them; the accuracy also says its lowest and its highest.
+- **End-to-end** images/s are those of whole epochs, input pipeline included: the median of the epochs after
+  the first.
+- **Utilisation** is the rate of floating-point operations in training, counted once per architecture, over
+  the peak of matrix products in the same process, precision and number of threads.
+- **Compile s** is what the first step took beyond a steady one. **Pays after** is the number of epochs after
+  which the time that a variant saves in each has made up for what it compiles longer than the default: "at
+  once" where it does not, "never" where its epochs are no shorter.
+- "noisy" marks training steps that shared the machine with other work in each attempt to time them. The
+  figure is shown all the same, and the reasons stand below the table.
+- Cells that tox runs, one environment after the other, are not interleaved; `python -m benchmarks run`
+  alternates the backends, cell by cell."""
+
+
+QUIET = "quiet at last"
+
+
+class Cost(msgspec.Struct, frozen=True, kw_only=True):
+    """What a variant takes, in seconds."""
+
+    compilation: float
+    epoch: float
+
+
+def section(records: Sequence[Record]) -> str:
+    """The variants of each backend beside each other, and which timings were disturbed; empty where nothing
+    was timed."""
+    rows = variants(records)
+    if not rows:
+        return ""
+    return "\n\n".join(filter(None, (speed_table(rows), disturbances(records), untimed(records))))
+
+
+def speed_table(rows: Sequence[Variant]) -> str:
+    """One row for each variant; columns of which nothing is known are left out."""
+    columns: list[Column[Variant]] = [
+        Column("batch", lambda row: str(row.throughputs[0].batch_size), number=True),
+        Column("train images/s", _train_rate, number=True),
+        Column("x default", _ratio_text, number=True),
+        Column("inference images/s", _inference_rate, number=True),
+        Column("end-to-end images/s", _end_to_end_rate, number=True),
+        Column("test accuracy", _accuracy),
+        Column("utilisation", _utilization, number=True),
+        Column("peak RSS", _peak_rss, number=True),
+        Column("compile s", _compile_seconds, number=True),
+        Column("pays after", _pays_after, number=True),
+    ]
+    return table_of(rows, [*head(rows), *filled(rows, columns)])
+
+
+def times_default(row: Variant) -> float | None:
+    """Training images/s over the default's; median over the seeds that both have, None if there are none."""
+    ratios = [
+        own.throughput.train_images_per_second / default.throughput.train_images_per_second
+        for own, default in row.pairs()
+    ]
+    return median(ratios) if ratios else None
+
+
+def break_even(variant: Cost, default: Cost) -> float:
+    """After how many epochs a variant has paid for its compilation: 0 if at once, infinite if never."""
+    saved = default.epoch - variant.epoch
+    if saved <= 0:
+        return math.inf
+    return max(0.0, variant.compilation - default.compilation) / saved
+
+
+def pays_after(row: Variant) -> float | None:
+    """The break-even of a variant; None where it has no default beside it, or compilation was not timed."""
+    pairs = row.pairs()
+    own, default = (_cost([pair[side] for pair in pairs]) for side in (0, 1))
+    return None if own is None or default is None else break_even(own, default)
+
+
+def disturbances(records: Iterable[Record]) -> str:
+    """Cells whose timing was disturbed: why, and how often it was repeated."""
+    rows = []
+    known = False
+    for record in records:
+        if record.throughput is None or record.throughput.conditions is None:
+            continue
+        known = True
+        noisy, repeated = record.throughput.conditions.noisy, record.throughput.disturbed
+        if noisy or repeated:
+            reasons = "; ".join(noisy) or QUIET
+            before = dict.fromkeys(reason for attempt in repeated for reason in attempt.conditions.noisy)
+            rows.append((record.cell.id, reasons, str(len(repeated)), "; ".join(before)))
+    if not known:
+        return ""
+    if not rows:
+        return "No timing was disturbed by other work on the machine."
+    noisy_cells = sum(row[1] != QUIET for row in rows)
+    return (
+        f"Noisy cells: {noisy_cells}. Disturbed timings that were given up and repeated:"
+        f" {sum(int(row[2]) for row in rows)}.\n\n"
+        + table(("cell", "while its figure was taken", "repeated", "since before"), rows, right=(2,))
+    )
+
+
+def untimed(records: Iterable[Record]) -> str:
+    """Which cells ended well and have no speed; empty where all have."""
+    names = [record.cell.id for record in records if record.status == "ok" and record.throughput is None]
+    return f"Not timed: {escape(', '.join(names))}." if names else ""
+
+
+# --- How ------------------------------------------------------------------------------------------
+
+
+def _cost(cells: Sequence[Timed]) -> Cost | None:
+    compilations = [cell.throughput.compile_seconds for cell in cells]
+    known = [seconds for seconds in compilations if seconds is not None]
+    if not known or not all(cell.record.curve for cell in cells):
+        return None
+    epochs = [cell.record.curve[-1].images / cell.throughput.end_to_end_images_per_second for cell in cells]
+    return Cost(compilation=median(known), epoch=median(epochs))
+
+
+def _train_rate(row: Variant) -> str:
+    rate = row.median(lambda throughput: throughput.train_images_per_second)
+    assert rate is not None
+    return marked(rate, row.throughputs)
+
+
+def _ratio_text(row: Variant) -> str:
+    """Blank for a default: it would be 1."""
+    ratio = None if row.is_default else times_default(row)
+    return "" if ratio is None else f"{ratio:.2f}"
+
+
+def _inference_rate(row: Variant) -> str:
+    return _number(row.median(lambda throughput: throughput.inference_images_per_second), ".1f")
+
+
+def _end_to_end_rate(row: Variant) -> str:
+    return _number(row.median(lambda throughput: throughput.end_to_end_images_per_second), ".1f")
+
+
+def _accuracy(row: Variant) -> str:
+    found = sorted(timed.record.accuracy.test for timed in row.cells if timed.record.accuracy is not None)
+    if not found:
+        return ""
+    spread = f" ({found[0]:.3f} to {found[-1]:.3f})" if len(found) > 1 else ""
+    return f"{median(found):.3f}{spread}"
+
+
+def _utilization(row: Variant) -> str:
+    share = row.median(lambda throughput: throughput.utilization)
+    return "" if share is None else f"{100 * share:.0f} %"
+
+
+def _peak_rss(row: Variant) -> str:
+    found = [timed.record.memory.peak_rss_bytes for timed in row.cells if timed.record.memory is not None]
+    return f"{median(found) / 2**30:.2f} GiB" if found else ""
+
+
+def _compile_seconds(row: Variant) -> str:
+    return _number(row.median(lambda throughput: throughput.compile_seconds), ".2f")
+
+
+def _pays_after(row: Variant) -> str:
+    epochs = None if row.is_default else pays_after(row)
+    if epochs is None:
+        return ""
+    if math.isinf(epochs):
+        return "never"
+    whole = math.ceil(round(epochs, 6))  # a quotient's last digits are no epoch
+    return f"{whole} epoch{'' if whole == 1 else 's'}" if whole else "at once"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
