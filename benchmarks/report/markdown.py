@@ -35,7 +35,7 @@ def report(records: Sequence[Record], measured: Sequence[Curves] = (), *, run: s
         sections += _track(track, [record for record in records if record.cell.track == track])
     explained = [READING]
     for title, section, reading in (
-        ("Speed", speed.section(records), speed.READING),
+        ("Speed", speed.section(records), speed.reading(records)),
         ("Parts of an epoch", parts.section(records), parts.READING),
         ("Latency and batch size", latency.section(records), latency.READING),
         ("Curves", curves.section(measured), curves.READING),

@@ -76,7 +76,7 @@ def epoch_parts(panels: Sequence[parts.Panel]) -> bytes:
     ]
     keys.append(Line2D([], [], color=INK, linestyle="none", marker="|", markersize=12, markeredgewidth=3,
                        label="epoch as measured"))  # fmt: skip
-    figure.legend(handles=keys, loc="outside lower center", ncols=4, frameon=False, labelcolor=INK)
+    figure.legend(handles=keys, loc="outside upper center", ncols=4, frameon=False, labelcolor=INK)
     return _svg(figure)
 
 

@@ -14,22 +14,32 @@ from benchmarks.report.markdown_table import Column, escape, filled, table, tabl
 from benchmarks.report.tables import marked
 from benchmarks.report.variants import Timed, Variant, head, variants
 
-READING = """\
+COLUMNS = {
+    "x default": """\
 - **x default** is a variant's training images/s over those of its own backend's `default` in float32; over
-  several seeds the median of the ratios, each of two cells of one seed. All other figures of several seeds
-  are medians over them; the accuracy also says its lowest and its highest.
+  several seeds the median of the ratios, each of two cells of one seed.""",
+    "seeds": """\
+- Other figures of several **seeds** are medians over them; the accuracy also has its lowest and highest.""",
+    "end-to-end images/s": """\
 - **End-to-end** images/s are those of whole epochs, input pipeline included: the median of the epochs after
-  the first.
+  the first.""",
+    "utilisation": """\
 - **Utilisation** is the rate of floating-point operations in training, counted once per architecture, over
-  the peak of matrix products in the same process, precision and number of threads.
-- **Compile s** is what the first step took beyond a steady one. **Pays after** is the number of epochs after
-  which the time that a variant saves in each has made up for what it compiles longer than the default: "at
-  once" where it does not, "never" where its epochs are no shorter.
+  the peak of matrix products in the same process, precision and number of threads.""",
+    "compile s": """\
+- **Compile s** is what the first step took beyond a steady one.""",
+    "pays after": """\
+- **Pays after** is the number of epochs after which the time that a variant saves in each has made up for
+  what it compiles longer than the default: "at once" where it does not, "never" where its epochs are no
+  shorter.""",
+}
+"""What they mean that are not in every report; in order."""
+
+CONDITIONS = """\
 - "noisy" marks training steps that shared the machine with other work in each attempt to time them. The
   figure is shown all the same, and the reasons stand below the table.
 - Cells that tox runs, one environment after the other, are not interleaved; `python -m benchmarks run`
   alternates the backends, cell by cell."""
-
 
 QUIET = "quiet at last"
 
@@ -47,24 +57,20 @@ def section(records: Sequence[Record]) -> str:
     rows = variants(records)
     if not rows:
         return ""
-    return "\n\n".join(filter(None, (speed_table(rows), disturbances(records), untimed(records))))
+    told = (speed_table(rows), method(rows), disturbances(records), untimed(records))
+    return "\n\n".join(filter(None, told))
+
+
+def reading(records: Iterable[Record]) -> str:
+    """What the columns mean that these records fill."""
+    shown = {column.heading for column in _columns(variants(records))}
+    meanings = [meaning for heading, meaning in COLUMNS.items() if heading in shown]
+    return "\n".join((*meanings, CONDITIONS))
 
 
 def speed_table(rows: Sequence[Variant]) -> str:
     """One row for each variant; columns of which nothing is known are left out."""
-    columns: list[Column[Variant]] = [
-        Column("batch", lambda row: str(row.throughputs[0].batch_size), number=True),
-        Column("train images/s", _train_rate, number=True),
-        Column("x default", _ratio_text, number=True),
-        Column("inference images/s", _inference_rate, number=True),
-        Column("end-to-end images/s", _end_to_end_rate, number=True),
-        Column("test accuracy", _accuracy),
-        Column("utilisation", _utilization, number=True),
-        Column("peak RSS", _peak_rss, number=True),
-        Column("compile s", _compile_seconds, number=True),
-        Column("pays after", _pays_after, number=True),
-    ]
-    return table_of(rows, [*head(rows), *filled(rows, columns)])
+    return table_of(rows, _columns(rows))
 
 
 def times_default(row: Variant) -> float | None:
@@ -89,6 +95,12 @@ def pays_after(row: Variant) -> float | None:
     pairs = row.pairs()
     own, default = (_cost([pair[side] for pair in pairs]) for side in (0, 1))
     return None if own is None or default is None else break_even(own, default)
+
+
+def method(rows: Sequence[Variant]) -> str:
+    """By what a rate was called steady; empty where that is not recorded."""
+    names = {throughput.steady_by for row in rows for throughput in row.throughputs} - {None}
+    return f"Steady: {escape('; '.join(sorted(map(str, names))))}." if names else ""
 
 
 def disturbances(records: Iterable[Record]) -> str:
@@ -123,6 +135,22 @@ def untimed(records: Iterable[Record]) -> str:
 
 
 # --- How ------------------------------------------------------------------------------------------
+
+
+def _columns(rows: Sequence[Variant]) -> list[Column[Variant]]:
+    columns: list[Column[Variant]] = [
+        Column("batch", lambda row: str(row.throughputs[0].batch_size), number=True),
+        Column("train images/s", _train_rate, number=True),
+        Column("x default", _ratio_text, number=True),
+        Column("inference images/s", _inference_rate, number=True),
+        Column("end-to-end images/s", _end_to_end_rate, number=True),
+        Column("test accuracy", _accuracy),
+        Column("utilisation", _utilization, number=True),
+        Column("peak RSS", _peak_rss, number=True),
+        Column("compile s", _compile_seconds, number=True),
+        Column("pays after", _pays_after, number=True),
+    ]
+    return [*head(rows), *filled(rows, columns)]
 
 
 def _cost(cells: Sequence[Timed]) -> Cost | None:

@@ -124,6 +124,17 @@ class TestTable:
         assert rows_of(text)[0]["train images/s"] == "128.0"
         assert "utilisation" not in text and "pays after" not in text and "disturbed" not in text
 
+    def test_what_is_shown_is_explained(self, three_variants, ok_record):
+        everything = speed.reading([*three_variants, variant_of(three_variants[0], "default", seed=1)])
+        assert all(meaning in everything for meaning in speed.COLUMNS.values())
+        assert [heading for heading, text in speed.COLUMNS.items() if text in speed.reading([ok_record])] == [
+            "end-to-end images/s"
+        ]
+
+    def test_what_made_a_rate_steady_is_named(self, measured_record, ok_record):
+        assert "Steady: medians of two windows." in speed.section([measured_record])
+        assert "Steady" not in speed.section([ok_record])
+
     def test_nothing_timed_is_no_section(self, failed_record):
         assert speed.section([failed_record]) == ""
 
