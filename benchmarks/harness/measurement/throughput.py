@@ -117,11 +117,10 @@ def _training_flops(trainer: Trainer) -> int:
 
 def _require_trained(backend: Backend, before: Tensors) -> None:
     """Raise unless the steps that were timed changed what they train, to finite values."""
-    metrics = backend.take_metrics()
-    if not math.isfinite(metrics.loss):
+    metrics, after = backend.take_metrics(), backend.export_weights()
+    if not math.isfinite(metrics.loss) or not all(np.isfinite(tensor).all() for tensor in after.values()):
         raise NumericalError("the loss became infinite while steps were timed; lower the learning rate")
     nothing_left = metrics.images > 0 and metrics.loss == 0
-    after = backend.export_weights()
     # Running statistics move in the forward or the backward pass, and say nothing of the update.
     moved = any(
         not np.array_equal(tensor, after[name]) for name, tensor in before.items() if is_parameter(name)
