@@ -78,7 +78,7 @@ def watched(work: Callable[[], Result]) -> tuple[Result, Conditions]:
 
 
 def undisturbed(
-    work: Callable[[], Result], attempts: int, *, pause: float = PAUSE
+    work: Callable[[], Result], attempts: int
 ) -> tuple[Result, Conditions, list[tuple[Result, Conditions]]]:
     """Do the work, again and again while it is disturbed: the last result with its conditions, which are
     noisy if all were, and those given up."""
@@ -88,7 +88,7 @@ def undisturbed(
         if not conditions.noisy or len(disturbed) + 1 >= attempts:
             return result, conditions, disturbed
         disturbed.append((result, conditions))
-        time.sleep(pause)
+        time.sleep(PAUSE)
 
 
 def require_threads(backend: Backend) -> None:

@@ -17,21 +17,6 @@ QUIET = Conditions(seconds=1.0, load_average=0.1, others=0.0, stolen=0.0, thrott
 NOISY = Conditions(
     seconds=1.0, load_average=2.0, others=1.0, stolen=0.0, throttled=None, megahertz=None, noisy=("others",)
 )
-BUSY = "while True: pass"
-
-
-@pytest.fixture
-def neighbour():
-    """A process of somebody else's that keeps a core busy: nobody's child, as far as this process can see."""
-    starter = (
-        "import subprocess, sys;"
-        f"p = subprocess.Popen([sys.executable, '-c', {BUSY!r}], start_new_session=True,"
-        " stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL);"
-        "print(p.pid)"
-    )
-    pid = int(subprocess.run([sys.executable, "-c", starter], capture_output=True, check=True).stdout)
-    yield pid
-    os.kill(pid, 9)
 
 
 def test_a_busy_neighbour_is_seen_and_named(neighbour):
@@ -60,16 +45,18 @@ def burn(seconds: float) -> None:
 def test_a_disturbed_timing_is_repeated_and_what_was_given_up_is_kept(monkeypatch):
     stops = iter([NOISY, NOISY, QUIET])
     monkeypatch.setattr(conditions.Watch, "stop", lambda _self: next(stops))
+    monkeypatch.setattr(conditions, "PAUSE", 0.0)
     results = iter("abc")
-    result, found, disturbed = undisturbed(lambda: next(results), 5, pause=0)
+    result, found, disturbed = undisturbed(lambda: next(results), 5)
     assert (result, found) == ("c", QUIET)
     assert disturbed == [("a", NOISY), ("b", NOISY)]
 
 
 def test_the_last_attempt_stays_and_is_marked(monkeypatch):
     monkeypatch.setattr(conditions.Watch, "stop", lambda _self: NOISY)
+    monkeypatch.setattr(conditions, "PAUSE", 0.0)
     results = iter("abcd")
-    result, found, disturbed = undisturbed(lambda: next(results), 2, pause=0)
+    result, found, disturbed = undisturbed(lambda: next(results), 2)
     assert (result, found.noisy) == ("b", ("others",))
     assert [given_up for given_up, _ in disturbed] == ["a"]
 

@@ -43,13 +43,14 @@ def small_products(monkeypatch) -> None:
     monkeypatch.setattr(peak, "BLOCK_SECONDS", 0.01)
 
 
-def trainer_of(card: BackendInfo, folder: Path) -> tuple[Trainer, Trained]:
+def trainer_of(card: BackendInfo, folder: Path, *, attempts: int = 1) -> tuple[Trainer, Trained]:
     """A cell as it is after its training."""
+    profile = msgspec.structs.replace(QUICK, timing_attempts=attempts)
     recipe = msgspec.structs.replace(
         recipe_of("matched-resnet18-finetune"), pretrained=False, epochs=1, optimizer=SGD(learning_rate=0.01)
     )
     cell = Cell(
-        backend=card.name, recipe=recipe, variant="default", seed=0, profile=QUICK, device="cpu",
+        backend=card.name, recipe=recipe, variant="default", seed=0, profile=profile, device="cpu",
         precision="float32",
     )  # fmt: skip
     images = data.open_data(str(folder), QUICK)
@@ -80,6 +81,17 @@ def test_everything_is_measured(card, data_folder, small_products):
     for name, tensor in trainer.backend.export_weights().items():
         np.testing.assert_array_equal(tensor, before[name])
     assert msgspec.json.decode(msgspec.json.encode(found), type=Throughput) == found
+
+
+@each_backend
+def test_a_busy_neighbour(card, data_folder, small_products, neighbour, monkeypatch):
+    monkeypatch.setattr(conditions, "PAUSE", 0.0)
+    trainer, trained = trainer_of(card, data_folder, attempts=2)
+    found = throughput.measure(trainer, trained)
+    assert found.conditions is not None
+    assert any("other processes kept" in reason for reason in found.conditions.noisy)  # marked
+    assert len(found.disturbed) == 1  # repeated
+    assert found.disturbed[0].conditions.noisy  # and not dropped
 
 
 @each_backend
