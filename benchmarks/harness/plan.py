@@ -278,6 +278,8 @@ def plan(options: Options, available: tuple[BackendInfo, ...]) -> list[Cell]:
     ]
 
 
+SMALLEST_BLOCK = 32
+"""Pixels of an image that the last block of every architecture makes one of."""
 CURVE_BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
 CURVE_IMAGE_SIZES = (64, 96, 128, 160, 224)
 CURVE_BATCH = 16
@@ -287,7 +289,9 @@ still fits."""
 
 def combinations(image_size: int) -> tuple[Combination, ...]:
     """The points of a curve on all threads: every batch size at this image size, and every image size."""
-    wanted = {Combination(size, image_size) for size in CURVE_BATCH_SIZES}
+    # Of a single image this small the last batch norm sees one value for each channel, and torch refuses.
+    least = 1 if image_size > SMALLEST_BLOCK else 2
+    wanted = {Combination(size, image_size) for size in CURVE_BATCH_SIZES if size >= least}
     wanted |= {Combination(CURVE_BATCH, size) for size in CURVE_IMAGE_SIZES}
     return tuple(sorted(wanted, key=lambda one: (one.image_size, one.batch_size)))
 

@@ -26,6 +26,7 @@ def test_combinations_meet_at_one_batch_and_one_size():
     found = plan.combinations(128)
     assert len(found) == len(set(found)) == len(plan.CURVE_BATCH_SIZES) + len(plan.CURVE_IMAGE_SIZES) - 1
     assert Combination(plan.CURVE_BATCH, 128) in found
+    assert Combination(1, 32) not in plan.combinations(32)
     sizes = [one.image_size for one in found]
     assert sizes == sorted(sizes)  # a network is built once for each
 
@@ -53,11 +54,11 @@ def test_features_alone_have_no_curve():
 @pytest.mark.skipif(not INSTALLED, reason="no framework in this environment")
 @pytest.mark.parametrize("card", INSTALLED, ids=lambda card: card.name)
 def test_a_backends_points(card, monkeypatch, tmp_path):
-    wanted = (Combination(1, 32), Combination(4, 32), Combination(2, 48))
+    wanted = (Combination(2, 32), Combination(4, 32), Combination(2, 48))
     job = CurveJob(cell=cell_of(card.name), combinations=wanted, threads=2)
     found = curves.run(job, lambda _event: None).result
     assert [(p.batch_size, p.image_size, p.threads) for p in found.points] == [
-        (1, 32, 2), (4, 32, 2), (2, 48, 2),
+        (2, 32, 2), (4, 32, 2), (2, 48, 2),
     ]  # fmt: skip
     for point in found.points:
         spec = job.cell.recipe.model(classes=2, image_size=point.image_size)
@@ -70,4 +71,4 @@ def test_a_backends_points(card, monkeypatch, tmp_path):
     monkeypatch.setattr(curves, "LONGEST_STEP", 0.0)
     alone = msgspec.structs.replace(job, combinations=wanted[:1])
     slow = curves.run(alone, lambda _event: None).result
-    assert slow.points == () and slow.left_out[0].startswith("batch 1, 32 px, 2 threads")
+    assert slow.points == () and slow.left_out[0].startswith("batch 2, 32 px, 2 threads")
