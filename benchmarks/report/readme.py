@@ -1,7 +1,8 @@
 """Tables in hand-written Markdown, regenerated from the committed records they came from.
 
-A block begins with `<!-- KIND: FOLDER -->`, where KIND is one of `MAKERS` and FOLDER a folder of records
-relative to the project, and ends with `<!-- end -->`; what stands between them is this module's.
+A block begins with `<!-- KIND: FOLDER -->`, where KIND is one of `MAKERS` or `MAKERS_OF_FOLDERS` and FOLDER a
+folder of records, or of pytest-benchmark's files, relative to the project. It ends with `<!-- end -->`; what
+stands between them is this module's.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.harness import record
-from benchmarks.report import protocols, tables
+from benchmarks.report import latency, overhead, parts, protocols, speed, tables
 
 MAKERS: dict[str, Callable[[Sequence[record.Record]], str]] = {
     "table": tables.overview,
@@ -19,9 +20,19 @@ MAKERS: dict[str, Callable[[Sequence[record.Record]], str]] = {
     "losses": tables.first_epochs_table,
     "protocols": protocols.protocols_table,
     "claims": protocols.claims,
+    "speed": speed.section,
+    "parts": lambda records: parts.parts_table(parts.measured(records)),
+    "latency": latency.section,
 }
+MAKERS_OF_FOLDERS: dict[str, Callable[[Path], str]] = {
+    "overhead": overhead.overhead_table,
+    "tuning": overhead.tuning_table,
+}
+"""From pytest-benchmark's files."""
 BLOCK = re.compile(
-    rf"(<!-- (?P<kind>{'|'.join(MAKERS)}): (?P<folder>\S+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL
+    rf"(<!-- (?P<kind>{'|'.join((*MAKERS, *MAKERS_OF_FOLDERS))}): (?P<folder>\S+) -->\n)"
+    ".*?(?P<end><!-- end -->)",
+    re.DOTALL,
 )
 
 
@@ -33,10 +44,14 @@ def regenerate(text: str, project: Path) -> str:
     """
 
     def block(match: re.Match[str]) -> str:
-        records = record.read_all(project / match["folder"])
-        if not records:
-            raise record.RecordError(f"{project / match['folder']}: no records for the table of that name")
-        made = MAKERS[match["kind"]](records)
+        folder = project / match["folder"]
+        if match["kind"] in MAKERS_OF_FOLDERS:
+            made = MAKERS_OF_FOLDERS[match["kind"]](folder)
+        else:
+            records = record.read_all(folder)
+            if not records:
+                raise record.RecordError(f"{folder}: no records for the table of that name")
+            made = MAKERS[match["kind"]](records)
         return f"{match[1]}\n{made}\n\n{match['end']}"
 
     return BLOCK.sub(block, text)

@@ -50,6 +50,13 @@ class TestPlots:
         points = (point(1, 48, 2, 10.0), point(2, 48, 2, 20.0))
         assert [plot.axis.field for plot in report.plots([curves(points=points)])] == ["batch_size"]
 
+    def test_of_several_as_good_ones_the_most_threads_are_held(self, curves):
+        points = tuple(point(size, 48, threads, 10.0 * threads) for threads in (1, 2) for size in (1, 2))
+        batch, _ = report.plots([curves(points=points)])
+        assert batch.title == "matched resnet18: 48 px, 2 threads" and drawn(batch) == [
+            [(1, 20.0), (2, 20.0)]
+        ]
+
     def test_no_points_are_no_plots(self, curves):
         assert report.plots([curves(points=())]) == [] and report.plots([]) == []
 

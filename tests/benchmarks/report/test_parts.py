@@ -66,5 +66,14 @@ class TestLatency:
         rows = rows_of(text.split("\n\n")[3])
         assert [(row["batch 1"], row["32"]) for row in rows] == [("250.0", "~512.0"), ("250.0", "")]
 
+    def test_one_seed_that_was_not_steady_is_marked(self, measured_record):
+        rates = tuple(
+            msgspec.structs.replace(rate, images_per_second=2 * rate.images_per_second, steady=True)
+            for rate in measured_record.throughput.inference_by_batch
+        )
+        other = variant_of(measured_record, "default", seed=1, inference_by_batch=rates)
+        (row,) = rows_of(latency.section([measured_record, other]).split("\n\n")[3])
+        assert (row["batch 1"], row["32"]) == ("375.0", "~768.0")
+
     def test_old_records_have_none(self, ok_record):
         assert latency.section([ok_record]) == ""

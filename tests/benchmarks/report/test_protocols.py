@@ -10,6 +10,7 @@ pytest.importorskip("scipy", reason="the report's libraries are in the report's 
 from backends.optimizers import SGD
 from benchmarks.harness.record import Accuracy, Extraction, PhaseTraining, Record, Training
 from benchmarks.report import markdown, protocols, statistics
+from tests.benchmarks.report.samples import rows_of
 
 
 class TestMcNemar:
@@ -82,6 +83,15 @@ class TestTable:
         record = msgspec.structs.replace(ok_record, curve=curve, training=training, accuracy=answers(1, 0))
         assert protocols.epochs_text(record) == "1 on features + 2 of 25; kept 2"
 
+    def test_variants_of_a_cell_are_told_apart(self, three_variants):
+        rows = rows_of(protocols.protocols_table(three_variants))
+        assert [(row["variant"], row["precision"]) for row in rows] == [
+            ("default", "float32"),
+            ("tuned", "float32"),
+            ("tuned", "bfloat16"),
+        ]
+        assert "precision" not in protocols.protocols_table(three_variants[:1])
+
     def test_a_failed_cell_keeps_its_row(self, failed_record):
         assert "| failed " in protocols.protocols_table([cell_of(failed_record, "003-fc7")])
 
@@ -109,6 +119,16 @@ class TestClaims:
     def test_what_is_not_significant_is_not_shown(self, ok_record):
         text = protocols.claims(self.pair(ok_record, (1, 1, 0, 1), (1, 0, 1, 0)))
         assert "more accurate: **no difference shown** (" in text
+
+    def test_a_verdict_names_the_variant_it_is_of(self, ok_record):
+        tuned = [
+            msgspec.structs.replace(
+                record, cell=msgspec.structs.replace(record.cell, variant="tuned", precision="bfloat16")
+            )
+            for record in self.pair(ok_record, (1, 1), (1, 0))
+        ]
+        assert "in PyTorch (tuned bfloat16), `004-frozen`" in protocols.claims(tuned)
+        assert "in PyTorch, `004-frozen`" in protocols.claims(self.pair(ok_record, (1, 1), (1, 0)))
 
     def test_both_sides_are_needed_from_one_backend_and_seed(self, ok_record):
         first, second = self.pair(ok_record, (1, 1), (1, 0))
