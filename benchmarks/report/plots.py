@@ -32,7 +32,7 @@ SEGMENTS = {
     "transfer": ("#cc79a7", "|||"),
     "forward": ("#56b4e9", ""),
     "backward": ("#3b82c4", "///"),
-    "update": ("#e69f00", "..."),
+    "update": ("#e69f00", "---"),
     "beside": ("#009e73", "\\\\\\"),
 }
 """Tone and hatching of an epoch's parts."""
