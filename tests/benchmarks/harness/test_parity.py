@@ -10,7 +10,7 @@ import pytest
 
 import backends
 from backends import architectures
-from backends.base import Session, Trainable
+from backends.base import Backend, Session, Trainable
 from backends.optimizers import Constant, OneCycle
 from benchmarks.harness import parity, reference, scenarios
 from benchmarks.harness.recipe import all_recipes, recipe_of
@@ -79,6 +79,64 @@ RULE_FAULTS = {
     ),
     "inverse time by the epoch": (scenarios.Rule("sgd", "inverse-time"), changed(schedule=Constant())),
 }
+
+
+NETWORK = scenarios.Network("resnet18")
+FAST = msgspec.structs.replace(SESSION, variant="tuned")
+MIXED = msgspec.structs.replace(FAST, precision="bfloat16")
+
+
+@pytest.mark.skipif(not INSTALLED, reason="no framework is installed in this environment")
+@pytest.mark.parametrize("card", INSTALLED, ids=named)
+class TestVariants:
+    @pytest.mark.parametrize("session", [FAST, MIXED], ids=["float32", "bfloat16"])
+    def test_tuned_passes(self, card, session):
+        sessions: list[Session] = []
+
+        def make(asked: Session) -> Backend:
+            sessions.append(asked)
+            return backends.load(card)(asked)
+
+        gate = parity.gate(make, NETWORK, ("frozen",), session)
+        print({kind: getattr(gate, f"{kind}_error") for kind in parity.TOLERANCES})
+        assert gate.passed and gate.failures == ()
+        own = parity.TOLERANCES["logit"].error
+        low = parity.LOW_PRECISION["bfloat16"]
+        for kind, tolerance in parity.TOLERANCES.items():
+            mixed = session is MIXED and tolerance.precision == "float32"
+            assert gate.tolerances[kind] == (low if mixed else tolerance.error)
+        assert (gate.logit_error > own) == (session is MIXED)
+        # What is tuned is what is compared in float64, too.
+        assert [(asked.variant, asked.precision) for asked in sessions] == [
+            ("tuned", session.precision),
+            ("tuned", "float64"),
+        ]
+
+    def test_a_low_precision_hides_no_fault(self, card):
+        """One larger than its tolerance, and in nothing but that precision."""
+
+        class Sabotaged(backends.load(card)):
+            def load_weights(self, tensors, *, head):
+                changed = dict(tensors)
+                if self.session.precision == "bfloat16":
+                    changed["head.weight"] = tensors["head.weight"] * np.float32(1.5)
+                super().load_weights(changed, head=head)
+
+        gate = parity.gate(Sabotaged, NETWORK, ("frozen",), MIXED)
+        assert not gate.passed
+        assert any("logits in inference mode (float32) is off" in failure for failure in gate.failures)
+        assert gate.logit_error > 2 * parity.LOW_PRECISION["bfloat16"]
+        assert not any("(float64)" in failure for failure in gate.failures)
+
+    def test_nor_does_it_one_that_float64_shows(self, card):
+        """A fault within the low precision's tolerance, wherever it is put in."""
+        sabotaged = sabotage.optimizing(changed(head_multiplier=1.0))(backends.load(card))
+        gate = parity.gate(sabotaged, NETWORK, ("frozen",), MIXED)
+        assert not gate.passed
+        assert gate.failures and all(
+            "float64" in failure or "setting" in failure for failure in gate.failures
+        )
+        assert gate.step_error > 1000 * parity.TOLERANCES["step"].error
 
 
 @pytest.mark.skipif(not INSTALLED, reason="no framework is installed in this environment")
