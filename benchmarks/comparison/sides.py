@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import abc
 from pathlib import Path
-from statistics import median
 from time import perf_counter
 from typing import Any, Literal
 
@@ -20,14 +19,12 @@ from benchmarks.harness.decoded import Decoded, open_decoded
 
 STEPS = 3
 """Taken to compare two sides: the second has a velocity to start from."""
-USUAL, WORST = 5e-3, 0.1
-"""By how much two sides may differ in what these steps change in a tensor, relative to the change: the median
-tensor, and the worst. Keras' two do not differ; in torch and MXNet a last bit of the normalised input lets
-activations near zero fall to either side: 3e-4 and 0.02 were seen."""
+SAME_CHANGE = 0.1
+"""By how much two sides may differ in what these steps change in a tensor, relative to the change. Keras' two
+do not differ; in torch and MXNet a last bit of the normalised input lets activations near zero fall to either
+side, and 0.02 was seen in the worst tensor. Without weight decay it is 0.26, the least that a fault was seen
+to make."""
 SAME_LOSS = 1e-4
-GENTLE = 1 / 64
-"""Of the recipe's learning rate. At the whole one a fresh network amplifies the last bit a thousandfold in
-three steps; and one batch is to be trained on for minutes."""
 
 Pixels = tuple[np.ndarray, np.ndarray]
 """uint8 images (N, S, S, 3) and labels (N,)."""
@@ -150,10 +147,10 @@ def require_same_work(harness: HarnessStep, leanest: LeanestStep) -> float:
     """Take both through the same few steps from the same weights, and compare what these changed.
 
     Returns:
-        The difference in the median trained tensor's change, relative to the change; by norms.
+        The difference in what the steps change in the worst trained tensor, relative to the change; by norms.
 
     Raises:
-        WorkError: it is more than `USUAL`, or one tensor's more than `WORST`, or their losses or hits differ.
+        WorkError: it is more than `SAME_CHANGE`, or their losses or hits differ.
     """
     before = harness.backend.export_weights()
     leanest.loop.load(before)
@@ -169,13 +166,13 @@ def require_same_work(harness: HarnessStep, leanest: LeanestStep) -> float:
         )
     after, by_hand = harness.backend.export_weights(), leanest.loop.weights()
     differences = {name: _difference(before[name], after[name], by_hand[name]) for name in by_hand}
-    usual, worst = median(differences.values()), max(differences, key=differences.__getitem__)
-    if not (usual <= USUAL and differences[worst] <= WORST):
+    worst = max(differences, key=differences.__getitem__)
+    if not differences[worst] <= SAME_CHANGE:
         raise WorkError(
-            f"weights change differently by hand and through the harness: by {usual:.2g} of the change in the"
-            f" median tensor, by {differences[worst]:.2g} in {worst}"
+            f"{worst} changes differently by hand and through the harness, by {differences[worst]:.2g} of its"
+            " change"
         )
-    return usual
+    return differences[worst]
 
 
 def _difference(before: np.ndarray, after: np.ndarray, by_hand: np.ndarray) -> float:
@@ -189,7 +186,7 @@ def _make(job: Job, side: Side, decoded: Decoded | None) -> Ready:
     assert decoded is not None
     if side.work == "epoch":
         return HarnessEpoch(job, side, decoded)
-    batch = next(iter(_batches(job, decoded, lambda images, labels: (images, labels))))
+    batch = first_batch(job, decoded)
     return HarnessStep(job, side, batch) if side.written == "harness" else LeanestStep(job, side, batch)
 
 
@@ -204,6 +201,12 @@ def _built(job: Job, side: Side) -> Backend:
     backend.build(task.spec)
     backend.configure_optimizer(task.optimizer)
     return backend
+
+
+def first_batch(job: Job, decoded: Decoded) -> Pixels:
+    """Of the harness's own pipeline."""
+    batch: Pixels = next(iter(_batches(job, decoded, lambda images, labels: (images, labels))))
+    return batch
 
 
 def _batches(job: Job, decoded: Decoded, wrap: Any) -> Batches:

@@ -10,11 +10,13 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol
 
 import msgspec
 import numpy as np
 
+import backends
 from backends.base import ModelSpec
 from backends.optimizers import SGD
 
@@ -64,11 +66,16 @@ class Textbook(Protocol):
 
 def leanest(backend: str) -> type[Leanest]:
     """That of a framework, which is imported."""
-    loop: type[Leanest] = importlib.import_module(f"{__name__}.{backend}").Leanest
+    loop: type[Leanest] = _loops(backend).Leanest
     return loop
 
 
 def textbook(backend: str) -> type[Textbook]:
     """That of a framework, which is imported."""
-    loop: type[Textbook] = importlib.import_module(f"{__name__}.{backend}").Textbook
+    loop: type[Textbook] = _loops(backend).Textbook
     return loop
+
+
+def _loops(backend: str) -> ModuleType:
+    card = backends.resolve(backend)  # with the cards comes what the frameworks need to be imported at all
+    return importlib.import_module(f"{__name__}.{card.name}")
