@@ -172,7 +172,7 @@ class Run:
             return None
 
     def _wipe(self) -> None:
-        for name in ("records", "logs", "plots", "range-tests", "checkpoints"):
+        for name in ("records", "logs", "plots", "range-tests", "curves", "checkpoints"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
         for stale in self.folder.glob("*.*"):
             if not stale.name.startswith("."):

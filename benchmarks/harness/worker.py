@@ -13,7 +13,6 @@ import platform
 import signal
 import sys
 import threading
-from typing import IO
 
 import msgspec
 
@@ -63,7 +62,7 @@ def main() -> None:
     events = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a framework prints must not mix with events
     job = msgspec.json.decode(sys.stdin.buffer.readline(), type=Job)
-    threading.Thread(target=_end_with_parent, args=(sys.stdin.buffer,), daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(sys.stdin.fileno(),), daemon=True).start()
 
     def emit(event: Event) -> None:
         events.write(msgspec.json.encode(event) + b"\n")
@@ -81,8 +80,10 @@ def _let_the_system_end_us() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _end_with_parent(stdin: IO[bytes]) -> None:
-    while stdin.read(1):
+def _end_with_parent(stdin: int) -> None:
+    # Not by Python's own object: its lock, held for as long as this waits, would be held for ever in the
+    # processes that input pipelines fork, and each closes its stdin first.
+    while os.read(stdin, 1):
         pass
     os._exit(1)
 

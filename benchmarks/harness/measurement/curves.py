@@ -93,8 +93,9 @@ def _noise(backend: Backend, wanted: Combination) -> tuple[object, ...]:
 def _point(backend: Backend, cell: Cell, wanted: Combination, batch: tuple[object, ...]) -> CurvePoint:
     limit = cell.profile.timing_seconds / 4
     timing = partial(until_steady, stopwatch=backend.stopwatch, limit=limit, least=LEAST_SHARE * limit)
-    (train, inference), quiet = conditions.watched(
-        lambda: (timing(partial(backend.train_step, batch)), timing(partial(backend.logits, batch)))
+    (train, inference), quiet, _ = conditions.undisturbed(
+        lambda: (timing(partial(backend.train_step, batch)), timing(partial(backend.logits, batch))),
+        cell.profile.timing_attempts,
     )
     spec = cell.recipe.model(classes=CLASSES, image_size=wanted.image_size)
     per_image = flops.training_flops(spec, cell.recipe.phases[-1].trainable.first)
