@@ -173,15 +173,12 @@ def require_device(card: BackendInfo, device: str, *, log: Path) -> None:
     base.require_device(base.Session(device=device), probe(card, log=log).devices)
 
 
-def input_workers(device: str, cores: int, *, variant: str = "default") -> int:
-    """Workers that read images: none on the CPU, as training uses every core; of the tuned variant one for
-    each, which fill what a step leaves of them.
+def input_workers(device: str, cores: int) -> int:
+    """Workers that read images: on the CPU none, as training uses every core.
 
     What none means is the framework's own: torch and Gluon read between steps, tf.data in its own threads.
     """
-    if device == "cpu":
-        return cores if variant == "tuned" else 0
-    return min(cores, 8)
+    return 0 if device == "cpu" else min(cores, 8)
 
 
 def threads() -> int:

@@ -133,7 +133,7 @@ class Session:
             data=self.supplies.data,
             weights=StartingWeights(name=self.supplies.weights_name(cell)),
             threads=runner.threads(),
-            input_workers=runner.input_workers(cell.device, runner.threads(), variant=cell.variant),
+            input_workers=runner.input_workers(cell.device, runner.threads()),
             key=keeper.key,
             snapshot=str(keeper.path),
         )

@@ -117,6 +117,14 @@ class TestCells:
         first, again = run(job, tmp_path), run_here(job)
         assert first.curve[0].train_loss == pytest.approx(again.curve[0].train_loss, rel=1e-2)
 
+    def test_images_may_be_read_by_processes_of_their_own(self, card, images, tmp_path):
+        """As on a GPU. They are forked from a worker that waits for its parent's end."""
+        job = job_for(card, images, recipe_for(card, "scratch"))
+        job = msgspec.structs.replace(
+            job, input_workers=2, cell=msgspec.structs.replace(job.cell, timed=False)
+        )
+        assert run(job, tmp_path).error is None
+
     def test_a_frozen_cell_starts_from_pretrained_weights(self, card, images, tmp_path, cache):
         pretraining = msgspec.structs.replace(
             recipe_for(card, "pretrain"), image_size=32, batch_size=8, epochs=1
