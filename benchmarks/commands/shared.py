@@ -97,7 +97,7 @@ def one_cell(
 
 def require_report_libraries() -> None:
     """Raise UsageError where the report's libraries are missing, as in the frameworks' environments."""
-    if importlib.util.find_spec("scipy") is None:
+    if any(importlib.util.find_spec(name) is None for name in ("scipy", "matplotlib")):
         raise UsageError(
             "the report's libraries are not installed here; `pip install '.[report]'` installs them"
         )

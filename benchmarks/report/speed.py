@@ -36,7 +36,7 @@ COLUMNS = {
 """What they mean that are not in every report; in order."""
 
 CONDITIONS = """\
-- "noisy" marks training steps that shared the machine with other work in each attempt to time them. The
+- "noisy" marks steps that shared the machine with other work in each attempt to time them. The
   figure is shown all the same, and the reasons stand below the table.
 - Cells that tox runs, one environment after the other, are not interleaved; `python -m benchmarks run`
   alternates the backends, cell by cell."""
@@ -175,7 +175,9 @@ def _ratio_text(row: Variant) -> str:
 
 
 def _inference_rate(row: Variant) -> str:
-    return _number(row.median(lambda throughput: throughput.inference_images_per_second), ".1f")
+    rate = _number(row.median(lambda throughput: throughput.inference_images_per_second), ".1f")
+    found = [throughput.inference_conditions for throughput in row.throughputs]
+    return f"{rate} noisy" if any(conditions and conditions.noisy for conditions in found) else rate
 
 
 def _end_to_end_rate(row: Variant) -> str:

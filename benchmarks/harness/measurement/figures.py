@@ -115,6 +115,8 @@ class Throughput(msgspec.Struct, frozen=True, kw_only=True):
     """`achieved_flops` over `gemm_peak_flops`."""
     conditions: Conditions | None = None
     """While the training blocks were timed."""
+    inference_conditions: Conditions | None = None
+    """While the inference blocks were timed."""
     disturbed: tuple[Attempt, ...] = ()
     """Earlier timings, given up since they were disturbed."""
 

@@ -62,7 +62,9 @@ def measure(trainer: Trainer, trained: Trained) -> Throughput:
     part = trainer.parts.train
     images: Pipeline = trained.train if trained.body is None else trainer.images(part, training=False)
     seen = _images_of(next(iter(images)))
-    inference = _inference(backend, seen, limit=limit / 2)
+    inference, quiet_too, _ = conditions.undisturbed(
+        partial(_inference, backend, seen, limit=limit / 2), profile.timing_attempts
+    )
     by_batch = tuple(
         _rate(backend, seen, size, limit=limit / 16)
         for size in profile.inference_batches
@@ -101,6 +103,7 @@ def measure(trainer: Trainer, trained: Trained) -> Throughput:
         gemm_peak_flops=highest.flops,
         utilization=achieved / highest.flops,
         conditions=quiet,
+        inference_conditions=quiet_too,
         disturbed=tuple(
             Attempt(train_images_per_second=size / blocks.median, conditions=found)
             for blocks, found in disturbed
