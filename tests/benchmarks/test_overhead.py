@@ -30,7 +30,7 @@ from benchmarks.harness.recipe import recipe_of
 
 INSTALLED = [card for card in backends.known().values() if backends.installed(card)]
 each_backend = pytest.mark.parametrize("card", INSTALLED, ids=lambda card: card.name)
-OPTIMIZER = SGD(learning_rate=2**-12, momentum=0.9, weight_decay=1e-3, head_multiplier=10.0)
+OPTIMIZER = SGD(learning_rate=2**-12, momentum=0.9, weight_decay=entry.DECAY, head_multiplier=10.0)
 
 
 @pytest.fixture
