@@ -48,7 +48,7 @@ class Scale(msgspec.Struct, frozen=True, kw_only=True):
 
 
 SMOKE = Scale(sizes=(48,), batch_size=16, images=(32,), seconds=3)
-FULL = Scale(sizes=(96, 224), batch_size=32, images=(640, 128), seconds=90)
+FULL = Scale(sizes=(96, 224), batch_size=32, images=(320, 64), seconds=30)
 """Of a CPU; sizes and batch size are those that the targets name."""
 
 
