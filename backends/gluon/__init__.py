@@ -31,7 +31,7 @@ INFO = BackendInfo(
     packages=("gluoncv", "opencv-python"),
     architectures=("resnet18_v2", "resnet18", "vgg16", "efficientnet_lite0"),
     checkpoint_suffixes=(".params",),
-    tuning=("keep-memory", "static-memory"),
+    tuning=("keep-memory", "separate-updates", "static-memory"),
     sources=(
         _gluoncv("resnet18_v2", "resnet18_v2", "a81db45fd7b7a2d12ab97cd88ef0a5ac48b8f657"),
         _gluoncv("resnet18", "resnet18_v1", "a0666292f0a30ff61f857b0b66efc0228eb6a54b"),

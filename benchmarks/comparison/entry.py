@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import shutil
 from collections.abc import Sequence
 from functools import partial
@@ -66,6 +67,8 @@ class Bench:
             pytest.skip(f"takes minutes: `pytest benchmarks/{file}` runs it")
         if card.name not in {cell.backend for cell in session.cells}:
             pytest.skip("not a backend that was asked for")
+        if importlib.util.find_spec(f"benchmarks.handwritten.{card.name}") is None:
+            pytest.skip(f"nobody has written benchmarks/handwritten/{card.name}.py yet")
         if session.options.device != "cpu":
             pytest.skip("the hand-written loops, and what pays, are a CPU's")
         self.card, self.data = card, session.supplies.data

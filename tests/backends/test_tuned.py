@@ -20,7 +20,10 @@ from benchmarks.harness.parity import LOW_PRECISION, TOLERANCES
 INSTALLED = [card for card in backends.known().values() if backends.installed(card)]
 SIZE, CLASSES, IMAGES, STEPS = 64, 3, 8, 4
 FLOAT32, BFLOAT16 = TOLERANCES["logit"].error, LOW_PRECISION["bfloat16"]
-TUNED = {"pytorch": ["channels-last", "keep-memory"], "gluon": ["keep-memory", "static-memory"]}
+TUNED = {
+    "pytorch": ["channels-last", "keep-memory"],
+    "gluon": ["keep-memory", "separate-updates", "static-memory"],
+}
 """On a CPU, by backend; Keras' is to keep memory."""
 
 pytestmark = pytest.mark.skipif(not INSTALLED, reason="no framework is installed in this environment")
