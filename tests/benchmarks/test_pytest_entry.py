@@ -49,11 +49,14 @@ class TestRuns:
         assert [found.status for found in records] == ["ok"] * len(INSTALLED)
         names = "-".join(sorted(card.name for card in INSTALLED))
         written = json.loads((run / f"{names}.json").read_text())
-        assert len(written["benchmarks"]) == 3 * len(INSTALLED)  # epochs, training steps, inference
+        timed = ["test_accuracy", "test_latency", *["test_parts"] * 7, *["test_throughput"] * 2]
+        names = sorted(entry["name"].partition("[")[0] for entry in written["benchmarks"])
+        assert names == sorted(timed * len(INSTALLED))
         accuracies = {entry["extra_info"].get("test_accuracy") for entry in written["benchmarks"]}
         assert {found.accuracy.test for found in records} <= accuracies
         for entry in written["benchmarks"]:
-            assert entry["stats"]["min"] > 0
+            least = entry["stats"]["min"]  # what a stage adds may be lost in noise
+            assert least >= 0 if entry["name"].startswith("test_parts") else least > 0
 
         again = bench(*options)
         assert again.returncode == 2

@@ -336,7 +336,7 @@ def test_a_worker_ends_when_its_parent_does(tmp_path):
     process = subprocess.Popen(
         [str(runner.interpreter_of(INSTALLED[0])), "-c",
          "import sys, threading, time; from benchmarks.harness.worker import _end_with_parent as end;"
-         "threading.Thread(target=end, args=(sys.stdin.buffer,), daemon=True).start();"
+         "threading.Thread(target=end, args=(sys.stdin.fileno(),), daemon=True).start();"
          "print('listening', flush=True); time.sleep(60)"],
         stdin=read_end, stdout=subprocess.PIPE, cwd=runner.PROJECT,
     )  # fmt: skip
