@@ -103,6 +103,8 @@ def _stretch(backend: Backend, train: Pipeline, *, limit: float) -> Stretch:
     waited, images = 0.0, 0
     batches = iter(train)
     while True:
+        # A loop that runs ahead of the device waits for batches that the device does not wait for yet.
+        backend.synchronize()
         before = perf_counter()
         batch = next(batches, None)
         waited += perf_counter() - before
