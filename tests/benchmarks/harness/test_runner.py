@@ -212,7 +212,8 @@ class TestCells:
         with pytest.raises(KeyboardInterrupt):
             run(job_for(card, images, recipe_for(card, "scratch")), tmp_path, interrupt)
         assert started
-        assert not [process for process in started if process.is_running()]
+        # One that has ended and that nobody has asked for yet, of an earlier test's, is none that lives.
+        assert not [p for p in started if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
     def test_the_framework_says_what_it_is(self, card, tmp_path):
         answer = runner.probe(card, log=tmp_path / "log")
