@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -121,7 +122,8 @@ class Textbook:
 
 
 def _set_threads(threads: int) -> None:
-    if tf.config.threading.get_intra_op_parallelism_threads() != threads:  # it may be set once
+    # Once TensorFlow has begun it keeps its threads; both sides of a comparison ask for the same number.
+    with contextlib.suppress(RuntimeError):
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
 
