@@ -17,7 +17,7 @@ import pytest
 import backends
 from backends.base import BackendInfo
 from benchmarks.conftest import SESSION
-from benchmarks.harness import environment, plan, record, runner
+from benchmarks.harness import environment, matrix, plan, record, runner
 from benchmarks.harness.measurement import figures
 from benchmarks.harness.plan import Cell
 from benchmarks.harness.run import Identity, Planned, Run, key_of
@@ -41,7 +41,7 @@ def cells() -> list[Cell]:
     known = tuple(backends.known().values())
     each = len(plan.plan(plan.parse({"recipe": ["*"]}), known))
     options = plan.parse({"recipe": ["*"], "seeds": -(-CELLS // each)})
-    return plan.alternating(plan.plan(options, known))[:CELLS]
+    return matrix.alternating(plan.plan(options, known))[:CELLS]
 
 
 def test_planning(benchmark: Any) -> None:

@@ -37,6 +37,9 @@ def run(
     """Run every cell asked for, backends in alternation (A B C, C B A, ...), each in a process of its
     backend's own environment.
 
+    The variants of a cell alternate too, and each seed reverses the order of the one before. Only speeds of
+    one such sitting are compared: of all cells that one process of this command ran.
+
     A record is written the moment its cell ends; --resume runs what has none, and goes on with a training
     after its last epoch. Exit code: 0 if every cell has a record that is ok, 1 if some failed, 2 if nothing
     could be run, 130 after Ctrl-C.
@@ -53,7 +56,7 @@ def run(
     """
     cells = plan.plan(options, runner.available())
     if dry_run:
-        for place, planned in enumerate(plan.alternating(cells), start=1):
+        for place, planned in enumerate(matrix.alternating(cells), start=1):
             out.print(f"{place:5}  {planned.id}", highlight=False, markup=False)
         return
     signal.signal(signal.SIGTERM, _terminate)
@@ -62,7 +65,7 @@ def run(
     with Session(options, cells, display, only=cell) as session:
         tally = None
         try:
-            for tally in matrix.run_all(session):
+            for tally in matrix.run_all(session, sitting=matrix.new_sitting() if cell is None else None):
                 if tally.kept and not tally.records:
                     display.print(f"{tally.kept} of {tally.cells} cells have their records and are kept")
         except KeyboardInterrupt as interrupt:
@@ -78,7 +81,7 @@ def run(
 def _curves(session: Session) -> int:
     """Measure the curves; returns how many could not be."""
     failed = 0
-    for cell in plan.alternating(plan.curved(session.cells)):
+    for cell in matrix.alternating(plan.curved(session.cells)):
         try:
             session.curves(cell)
         except BenchmarkError as error:

@@ -3,14 +3,44 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from datetime import datetime, timezone
 from statistics import mean
+from uuid import uuid4
 
 import msgspec
 
-from benchmarks.harness.plan import Cell, alternating
-from benchmarks.harness.record import Record
+from benchmarks.harness.plan import Cell
+from benchmarks.harness.record import Record, Turn
 from benchmarks.harness.session import Session
+
+
+def alternating(cells: Sequence[Cell]) -> list[Cell]:
+    """The cells in an order in which what drifts on a machine meets alike all whose speeds are compared.
+
+    A comparison are the cells of one seed that differ in nothing but the backend and, in the native track,
+    what belongs to it; its backends stand beside each other. The comparisons of several variants follow each
+    other, every second one backwards: A B C, C' B' A'. The next seed has all of that backwards: A' B' C',
+    C B A. So of any two, backends or variants, each goes before the other in every second seed.
+    """
+    groups: dict[tuple[int, str, str], dict[Hashable, list[Cell]]] = {}
+    for cell in cells:
+        recipe = cell.recipe
+        own = recipe.backend is not None and recipe.canonical
+        what = recipe.protocol if own else recipe.id
+        comparisons = groups.setdefault((cell.seed, recipe.track, what), {})
+        comparisons.setdefault((cell.variant, cell.precision), []).append(cell)
+    first: dict[Hashable, int] = {}
+    ordered: list[Cell] = []
+    for (seed, *recipes), comparisons in groups.items():
+        place = first.setdefault(tuple(recipes), len(first))
+        snake = [
+            cell
+            for number, comparison in enumerate(comparisons.values())
+            for cell in (comparison[::-1] if number % 2 else comparison)
+        ]
+        ordered += snake[::-1] if (seed + place) % 2 else snake
+    return ordered
 
 
 class Estimate:
@@ -59,9 +89,19 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(record for record in self.records if record.status == "failed")
 
 
-def run_all(session: Session) -> Iterator[Tally]:
+def new_sitting() -> str:
+    """A name for the turns that this process is about to give: when, in UTC, and something that no other
+    process has."""
+    return f"{datetime.now(timezone.utc).isoformat(timespec='seconds')} {uuid4().hex[:8]}"
+
+
+def run_all(session: Session, *, sitting: str | None = None) -> Iterator[Tally]:
     """Run the session's cells that have no record yet, and yield what has come of them after each, and once
     before the first.
+
+    Args:
+        sitting: goes into the records, whose speeds may then be compared; None: a part of a plan, whose other
+            cells run elsewhere.
 
     Raises:
         RecordError: a record cannot be written; going on would lose more of them.
@@ -87,7 +127,8 @@ def run_all(session: Session) -> Iterator[Tally]:
                 text = "  ".join(part for part in (count, left, f"{failed} failed" if failed else "") if part)
                 live.update(task, completed=place, description=text)
             title = cell.id if live else f"[{', '.join(part for part in (count, left) if part)}] {cell.id}"
-            record = session.run(cell, title)
+            turn = Turn(sitting=sitting, place=place) if sitting is not None else None
+            record = session.run(cell, title, turn=turn)
             records.append(record)
             estimate.learn(cell, record.seconds)
             yield tally()

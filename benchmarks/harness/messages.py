@@ -67,6 +67,7 @@ class CellJob(msgspec.Struct, frozen=True, kw_only=True, tag="cell"):
             profile=cell.profile.name,
             device=cell.device,
             precision=cell.precision,
+            resampled=cell.resampled,
             data=Data(
                 name=self.data.name,
                 sha256=self.data.sha256,

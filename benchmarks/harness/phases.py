@@ -61,6 +61,7 @@ def settings_of(cell: Cell, parts: Parts) -> Training:
         optimizer=phases[-1].optimizer,
         phases=phases,
         train_images=len(parts.train.places),
+        distinct_train_images=len(set(parts.train.places)),
         validation_images=len(parts.validation.places) if parts.validation else 0,
     )
 
@@ -97,7 +98,9 @@ class Trainer:
         """
         self.backend, self.spec, self.cell, self.data = backend, spec, cell, data
         self.recipe = cell.recipe
-        self.parts = pipelines.parts_of(data, self.recipe.validation)
+        self.parts = pipelines.parts_of(
+            data, self.recipe.validation, resampling_seed=cell.seed if cell.resampled else None
+        )
         self.settings = settings_of(cell, self.parts)
         self.story, self.emit, self.keeper = story, emit, keeper
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 
 from backends.architectures import head_widths
 from backends.base import Backend, DataError, ImageList, ModelSpec, Pipeline
@@ -13,6 +14,7 @@ from benchmarks.harness.augment import order
 from benchmarks.harness.batches import Batches
 from benchmarks.harness.data import DataSet
 from benchmarks.harness.decoded import Split, key_of, open_decoded
+from benchmarks.harness.initial import generator
 from benchmarks.harness.recipe import Recipe, Validation
 from benchmarks.harness.record import Training
 
@@ -22,7 +24,7 @@ class Part(msgspec.Struct, frozen=True):
 
     split: Split
     places: tuple[int, ...]
-    """In the split's file order."""
+    """In the split's file order; one that was drawn several times stands there as often."""
     labels: tuple[int, ...]
     """Of these images."""
 
@@ -42,9 +44,17 @@ class Scored(NamedTuple):
     labels: tuple[int, ...]
 
 
-def parts_of(data: DataSet, validation: Validation | None) -> Parts:
+def parts_of(data: DataSet, validation: Validation | None, *, resampling_seed: int | None = None) -> Parts:
     """What each image is for. Validation images are drawn from the training split, the same share of each
     class (one image at least, and never all), and the same ones for every seed and backend.
+
+    Args:
+        resampling_seed: draws a bootstrap sample of what is left to train on: of each class as many images as
+            it has, with replacement. Seeds then vary the data too, and what differs between them holds what
+            another training set would have changed (X. Bouthillier et al., Accounting for Variance in Machine
+            Learning Benchmarks, MLSys 2021). The same sample for every backend; no image that validates is in
+            it. The matched track crops an image by its place in the split: its copies in an epoch are alike.
+            None: each image trains once.
 
     Raises:
         DataError: a class has too few images to be trained on and validated.
@@ -62,9 +72,11 @@ def parts_of(data: DataSet, validation: Validation | None) -> Parts:
                 )
             share = max(1, round(validation.share * len(of_class)))
             held |= set(of_class[: min(share, len(of_class) - 1)])
-    everything = range(len(labels))
+    training = [place for place in range(len(labels)) if place not in held]
+    if resampling_seed is not None:
+        training = _resampled(training, labels, seed=resampling_seed)
     return Parts(
-        train=_part("train", [place for place in everything if place not in held], labels),
+        train=_part("train", training, labels),
         validation=_part("train", sorted(held), labels) if held else None,
         test=_part("test", range(len(data.test.files)), data.test.labels),
     )
@@ -124,6 +136,17 @@ def split_of(data: DataSet, part: Part) -> ImageList:
 def masks_of(spec: ModelSpec) -> tuple[float, int] | None:
     """Rate and width of the masks that the matched track brings with its batches."""
     return (spec.dropout, head_widths(spec)[-1]) if spec.dropout else None
+
+
+def _resampled(places: Sequence[int], labels: Sequence[int], *, seed: int) -> list[int]:
+    random = generator("resample", seed)
+    drawn: list[int] = []
+    for label in sorted(set(labels)):
+        of_class = [place for place in places if labels[place] == label]
+        # Of a fixed width: what `randint` draws by default depends on the platform's integers.
+        chosen = random.randint(0, len(of_class), size=len(of_class), dtype=np.int64)
+        drawn += [of_class[index] for index in chosen]
+    return sorted(drawn)
 
 
 def _part(split: Split, places: Sequence[int], labels: Sequence[int]) -> Part:

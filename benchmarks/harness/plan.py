@@ -96,6 +96,12 @@ FLAGS = (
         default="local",
         help="name of the run, a folder under results/runs, or a path; default: local",
     ),
+    Flag(
+        name="--resample",
+        switch=True,
+        help="each seed trains on a sample of its own, drawn with replacement from each class of the training"
+        " images: what another training set would have changed shows in the spread over seeds",
+    ),
     Flag(name="--no-timing", switch=True, help="train and score only; records hold no throughput"),
     Flag(
         name="--curves",
@@ -135,6 +141,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     device: str = "cpu"
     precision: tuple[str, ...] = ()
     run: str = "local"
+    resample: bool = False
     no_timing: bool = False
     curves: bool = False
     resume: bool = False
@@ -162,6 +169,8 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     profile: Profile
     device: str
     precision: str
+    resampled: bool = False
+    """Whether the seed draws its own training images; see `pipelines.parts_of`."""
     timed: bool = True
     """Whether throughput is measured, after the training."""
 
@@ -176,6 +185,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
                 (self.device, "cpu"),
                 (self.precision, "float32"),
                 (f"{size}px", f"{profile_of(self.profile.name).image_size}px"),
+                ("resampled" if self.resampled else "", ""),
             )
             if value != usual
         ]
@@ -269,6 +279,7 @@ def plan(options: Options, available: tuple[BackendInfo, ...]) -> list[Cell]:
             profile=profile,
             device=options.device,
             precision=precision,
+            resampled=options.resample,
             timed=not options.no_timing,
         )
         for seed in range(options.seeds)
@@ -326,26 +337,6 @@ def _conditions(options: Options) -> list[tuple[str, str]]:
     if not pairs:
         raise UsageError(f"--precision {', '.join(precisions)}: that is for --variant tuned")
     return pairs
-
-
-def alternating(cells: Sequence[Cell]) -> list[Cell]:
-    """The cells in an order in which every second comparison runs its backends backwards (A B C, C B A, ...):
-    what drifts on a machine meets all of them alike.
-
-    A comparison are the cells that differ in nothing but the backend and, in the native track, what belongs
-    to it.
-    """
-    comparisons: dict[Hashable, list[Cell]] = {}
-    for cell in cells:
-        recipe = cell.recipe
-        own = recipe.backend is not None and recipe.canonical
-        what = recipe.protocol if own else recipe.id
-        comparisons.setdefault((cell.seed, recipe.track, what, cell.variant, cell.precision), []).append(cell)
-    return [
-        cell
-        for place, comparison in enumerate(comparisons.values())
-        for cell in (comparison[::-1] if place % 2 else comparison)
-    ]
 
 
 def _known(flag: str, given: tuple[str, ...], choices: tuple[str, ...] | list[str]) -> None:

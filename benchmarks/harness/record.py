@@ -61,6 +61,8 @@ class CellDescription(msgspec.Struct, frozen=True, kw_only=True):
     profile: str
     device: str
     precision: str
+    resampled: bool = False
+    """Whether the seed drew its own training images; see `pipelines.parts_of`."""
     data: Data
     weights: Weights
 
@@ -172,6 +174,9 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     """Of the last phase."""
     phases: tuple[PhaseTraining, ...] = ()
     train_images: int | None = None
+    """In an epoch, repeats counted."""
+    distinct_train_images: int | None = None
+    """Fewer than `train_images` where the cell is resampled."""
     validation_images: int = 0
 
 
@@ -244,6 +249,16 @@ class Curves(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
 
 
+class Turn(msgspec.Struct, frozen=True, kw_only=True):
+    """When a cell had its turn among those that were run in alternation; see `matrix.alternating`."""
+
+    sitting: str
+    """Names the one process of `run` that gave the turns. The speeds of cells of one sitting may be
+    compared."""
+    place: int
+    """Among the cells that the sitting ran, counted from 0."""
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about one cell."""
 
@@ -252,6 +267,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """What the cell was made from, as its run's plan has it: a hash of the recipe in full, the conditions,
     the data and the weights."""
     cell: CellDescription
+    turn: Turn | None = None
+    """Null where cells were not run in alternation: `pytest benchmarks`, `run --cell` and its jobs."""
     status: Literal["ok", "failed"]
     error: Failure | None = None
     gate: Gate | None = None

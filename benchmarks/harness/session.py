@@ -70,12 +70,13 @@ class Session:
         """Let others have the run."""
         self._locks.close()
 
-    def run(self, cell: Cell, title: str | None = None) -> record.Record:
+    def run(self, cell: Cell, title: str | None = None, *, turn: record.Turn | None = None) -> record.Record:
         """Run a cell, or take its record where the session resumes; the record is on disk when this
         returns.
 
         Args:
             title: what to call it on the display; None: its id.
+            turn: the cell's, where cells are run in alternation.
 
         Raises:
             RecordError: the record cannot be written.
@@ -84,7 +85,7 @@ class Session:
         if cell.id in self.answered:
             with contextlib.suppress(record.RecordError):  # of another version: run it again
                 return record.read(folder / f"{cell.id}.json")
-        finished = self._finished(cell, title or cell.id)
+        finished = msgspec.structs.replace(self._finished(cell, title or cell.id), turn=turn)
         self.display.print(f"{title or cell.id}  {outcome(finished)}")
         record.write(folder, finished)
         if finished.status == "ok":

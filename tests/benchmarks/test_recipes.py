@@ -7,20 +7,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 import backends
 from backends import weights
-from benchmarks.harness import data, initial, plan
+from benchmarks.harness import data, initial, pipelines, plan
+from benchmarks.harness.batches import Batches
 from benchmarks.harness.cell import run_cell
+from benchmarks.harness.decoded import key_of, open_decoded
 from benchmarks.harness.measurement import conditions, parts, peak, steady, throughput
 from benchmarks.harness.messages import CellJob, StartingWeights
 from benchmarks.harness.profile import Profile, profile_of
 from benchmarks.harness.recipe import (
     Recipe,
     all_recipes,
+    recipe_of,
 )
 from benchmarks.harness.record import Record
 
@@ -105,10 +109,13 @@ def drawn(tmp_path_factory):
     return open_set
 
 
-def run(card, recipe: Recipe, images: data.DataSet, start: Path, profile: Profile = TINY) -> Record:
+def run(
+    card, recipe: Recipe, images: data.DataSet, start: Path, profile: Profile = TINY, **more: Any
+) -> Record:
+    usual = {"variant": "default", "seed": 0, "timed": recipe.id in TIMED.values()}
     cell = plan.Cell(
-        backend=card.name, recipe=recipe, variant="default", seed=0, profile=profile,
-        device="cpu", precision="float32", timed=recipe.id in TIMED.values(),
+        backend=card.name, recipe=recipe, profile=profile, device="cpu", precision="float32",
+        **{**usual, **more},
     )  # fmt: skip
     given = (
         StartingWeights(name="test", path=str(start)) if recipe.pretrained else StartingWeights(name="none")
@@ -140,3 +147,38 @@ def test_every_recipe_runs(card, recipe, starts, drawn, monkeypatch):
     assert all(math.isfinite(row.train_loss) for row in record.curve)
     assert (record.curve[-1].validation_accuracy is None) == (recipe.validation is None)
     assert bool(record.extractions) == any(phase.on == "features" for phase in recipe.phases)
+
+
+RESAMPLED = [
+    (card, recipe)
+    for card in INSTALLED
+    for recipe in (
+        recipe_of("matched-efficientnet_lite0-scratch"),
+        recipe_of(f"native-{card.architectures[0]}-scratch"),
+    )
+]
+
+
+@pytest.mark.parametrize(
+    ("card", "recipe"), RESAMPLED, ids=[f"{card.name}-{recipe.track}" for card, recipe in RESAMPLED]
+)
+def test_a_resampled_cell_trains_on_the_sample_that_its_seed_draws(card, recipe, starts, drawn, monkeypatch):
+    images = drawn(recipe, monkeypatch)
+    record = run(card, recipe, images, starts(recipe), seed=3, resampled=True, timed=False)
+    assert record.error is None, f"{record.error.type}: {record.error.message}"
+    part = pipelines.parts_of(images, recipe.validation, resampling_seed=3).train
+    assert record.cell.resampled and "-resampled-" in record.cell.id
+    assert record.training is not None
+    assert (record.training.train_images, record.training.distinct_train_images) == (
+        12,
+        len(set(part.places)),
+    )
+    assert record.training.distinct_train_images < 12
+    assert [row.images for row in record.curve] == [12]
+    if recipe.track == "matched":  # the same bytes in every backend, and these
+        expected = Batches(
+            open_decoded(images.train, key_of(images, "train")), images.train.labels, recipe.transform(32),
+            places=part.places, batch_size=8, training=True, wrap=lambda *arrays: arrays, seed=3,
+        )  # fmt: skip
+        assert sum(len(batch[1]) for batch in expected) == 12
+        assert record.batches_sha256 == (expected.sha256,)

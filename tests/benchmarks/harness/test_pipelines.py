@@ -115,6 +115,46 @@ class TestParts:
 PLACES = (1, 7, 9, 13, 17, 18)
 
 
+class TestResampling:
+    @given(
+        st.lists(st.integers(2, 40), min_size=1, max_size=6),
+        st.none() | st.floats(0.05, 0.95).map(lambda share: Validation(share=share)),
+        st.integers(0, 50),
+    )
+    @settings(deadline=None)
+    def test_each_class_keeps_its_count_and_nothing_comes_in_from_elsewhere(self, counts, validation, seed):
+        images = data_of(*counts)
+        usual = parts_of(images, validation)
+        drawn = parts_of(images, validation, resampling_seed=seed)
+        assert Counter(drawn.train.labels) == Counter(usual.train.labels)
+        assert set(drawn.train.places) <= set(usual.train.places)
+        assert drawn.train.labels == tuple(images.train.labels[place] for place in drawn.train.places)
+        assert list(drawn.train.places) == sorted(drawn.train.places)
+        assert (drawn.validation, drawn.test) == (usual.validation, usual.test)
+
+    def test_it_depends_on_the_seed_alone(self):
+        """Written down once: the same in every version of NumPy."""
+        first, again, other = (
+            parts_of(data_of(6, 4, name=name), None, resampling_seed=seed).train.places
+            for name, seed in (("one", 0), ("two", 0), ("one", 1))
+        )
+        assert first == again == RESAMPLED
+        assert other != first
+
+    def test_about_a_third_of_the_images_is_left_out_and_no_image_is_preferred(self):
+        """An image is in a sample of n with probability 1 - (1 - 1/n)^n, and as often as n * 1/n = 1 on
+        average."""
+        samples = [parts_of(data_of(100), None, resampling_seed=seed).train.places for seed in range(200)]
+        distinct = [len(set(places)) for places in samples]
+        assert np.mean(distinct) == pytest.approx(100 * (1 - 0.99**100), abs=1)
+        times = Counter(place for places in samples for place in places)
+        # 20,000 draws of 100: a Poisson count of 200 each, which 5 deviations hold
+        assert all(abs(times[place] - 200) < 5 * 200**0.5 for place in range(100))
+
+
+RESAMPLED = (2, 3, 3, 3, 4, 5, 6, 7, 8, 8)
+
+
 # --- The matched track's batches ------------------------------------------------------------------
 
 
@@ -187,6 +227,14 @@ class TestMatched:
             pixels, labels = joined(made)
             assert [image.tobytes() for image in pixels] == [whole[place] for place in self.PLACES]
             assert labels.tolist() == [images.train.labels[place] for place in self.PLACES]
+
+    def test_an_image_that_was_drawn_twice_is_there_twice(self, images):
+        whole = self.whole(images, training=True, seed=2, epoch=5)
+        drawn = parts_of(images, None, resampling_seed=2).train
+        assert len(set(drawn.places)) < len(drawn.places) == 20
+        pixels, labels = joined(pipeline(images, drawn, training=True, seed=2, epoch=5))
+        assert Counter(image.tobytes() for image in pixels) == Counter(whole[place] for place in drawn.places)
+        assert Counter(labels.tolist()) == {0: 10, 1: 10}
 
     def test_test_images_come_from_the_test_split(self, images):
         part = Part("test", (1, 6), (images.test.labels[1], images.test.labels[6]))

@@ -111,6 +111,15 @@ def test_an_image_size_replaces_the_profile_s_and_is_in_the_name():
     assert cells(**values, image_size="48", profile="full") == ["pytorch-native-resnet18-scratch-48px-s0"]
 
 
+def test_a_resampled_cell_says_so_in_its_name():
+    values = {"backend": ["pytorch"], "track": ["native"], "protocol": ["scratch"], "variant": ["tuned"]}
+    (cell,) = plan.plan(plan.parse({**values, "resample": True}), EVERYTHING)
+    assert cell.resampled
+    assert cell.id == "pytorch-native-resnet18-scratch-tuned-resampled-s0"
+    (usual,) = plan.plan(plan.parse(values), EVERYTHING)
+    assert not usual.resampled
+
+
 def test_seeds_multiply():
     assert len(cells(seeds="3")) == 54
     assert len(set(cells(seeds="3"))) == 54
