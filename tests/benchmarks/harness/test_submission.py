@@ -28,6 +28,7 @@ VALUES = {
     "device": "cuda:1",
     "precision": ("float32", "bfloat16"),
     "run": "/shared/a run",
+    "resample": True,
     "no_timing": True,
     "curves": True,
     "resume": False,
