@@ -10,7 +10,7 @@ from types import TracebackType
 import msgspec
 
 from backends.base import BenchmarkError, UsageError
-from benchmarks.harness import plan, record, runner
+from benchmarks.harness import manifest, plan, record, runner
 from benchmarks.harness.cell import require_gate
 from benchmarks.harness.messages import CellJob, CurveJob, StartingWeights
 from benchmarks.harness.plan import Cell, Options
@@ -54,6 +54,7 @@ class Session:
                 allow_dirty=options.allow_dirty,
             )
             """The records that answer cells of this plan already."""
+            manifest.write(self.run_folder.folder, self.supplies.manifest())
         except BaseException:
             self.close()
             raise

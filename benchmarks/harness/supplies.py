@@ -11,8 +11,9 @@ import msgspec
 
 import backends
 from backends import weights
-from benchmarks.harness import data, decoded, runner, scenarios, sketch, source
+from benchmarks.harness import data, decoded, duplicates, manifest, runner, scenarios, sketch, source
 from benchmarks.harness.environment import code_sha256
+from benchmarks.harness.manifest import Manifest
 from benchmarks.harness.messages import GateJob, StartingWeights
 from benchmarks.harness.plan import Cell, Options
 from benchmarks.harness.profile import profile_of
@@ -53,6 +54,11 @@ class Supplies:
             weights=self.options.weights or "default",
             code=code_sha256(),
         )
+
+    def manifest(self) -> Manifest:
+        """The images by name, and those that are in both splits."""
+        with JobProgress("data", self.display) as shown:
+            return manifest.of(self.data, duplicates.audit(self.data, shown.images))
 
     def planned(self, cell: Cell) -> Planned:
         """The cell as its run's plan has it."""
