@@ -1,0 +1,40 @@
+"""What the records of a run say, in words and with evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from benchmarks.harness.record import Record
+from benchmarks.report.document import Headline, Section
+from benchmarks.report.groups import groups
+from benchmarks.report.verdicts import accuracy, cost, disagreement, headlines, speed
+from benchmarks.report.verdicts.disagreement import Files
+from benchmarks.report.verdicts.words import Choices
+
+
+class Findings(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer, and what it rests on."""
+
+    headlines: tuple[Headline, ...]
+    sections: tuple[Section, ...]
+
+
+def findings(records: Sequence[Record], choices: Choices, files: Files) -> Findings:
+    """Test everything that the records allow.
+
+    Args:
+        files: names of the test images; those of other data sets are called by their number.
+    """
+    found = groups(records)
+    sections = (
+        accuracy.section(found, choices),
+        speed.section(found, choices),
+        cost.section(found, choices),
+        disagreement.section(found, files),
+    )
+    return Findings(
+        headlines=headlines.headlines(records, found, choices),
+        sections=tuple(section for section in sections if section),
+    )

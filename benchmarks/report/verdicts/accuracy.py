@@ -1,0 +1,187 @@
+"""Accuracy: of each group, and of groups against each other on the same test images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import msgspec
+
+from benchmarks.report.document import Column, Section, Table, filled, table_of
+from benchmarks.report.groups import Group
+from benchmarks.report.statistics import ALPHA, Difference, holm, paired_difference, spread, wilson
+from benchmarks.report.verdicts.comparisons import KINDS, Kind, Pair, pairs, tracks
+from benchmarks.report.verdicts.words import Choices, Tested, in_points, p_text, points, verdict
+
+TITLES: dict[Kind, str] = {
+    "backends": "Backends against each other",
+    "protocols": "Protocols against each other",
+    "variants": "Variants against the default",
+}
+
+
+class Compared(msgspec.Struct, frozen=True, kw_only=True):
+    """A pair of groups, and what a paired test says of their accuracy."""
+
+    pair: Pair
+    seeds: tuple[int, ...]
+    """Those that both have."""
+    difference: Difference
+    tested: Tested
+    least: float
+    """The smallest difference that could have been shown, whatever became of the table's other tests."""
+    margin: float
+
+    @property
+    def verdict(self) -> str:
+        """In the fixed words."""
+        return verdict(
+            self.tested,
+            *self.pair.names,
+            margin=in_points(self.margin),
+            least=f"{points(self.least)} points",
+        )
+
+
+def compare(kind: Kind, groups: Sequence[Group], margin: float) -> list[Compared]:
+    """All comparisons of a kind, as one family of tests: p-values are Holm's, over all of them."""
+    found = []
+    for pair in pairs(kind, groups):
+        seeds = tuple(sorted(set(pair.first.seeds) & set(pair.second.seeds)))
+        if seeds:
+            sides = pair.first.correct(seeds), pair.second.correct(seeds)
+            found.append((pair, seeds, paired_difference(*sides, margin=margin)))
+    p_values = holm([difference.p for _, _, difference in found])
+    equivalence = holm([difference.equivalence_p for _, _, difference in found])
+    return [
+        Compared(
+            pair=pair,
+            seeds=seeds,
+            difference=difference,
+            tested=Tested(estimate=difference.estimate, p=p, equivalence_p=equivalence_p),
+            least=difference.least(ALPHA / len(found)),
+            margin=margin,
+        )
+        for (pair, seeds, difference), p, equivalence_p in zip(found, p_values, equivalence, strict=True)
+    ]
+
+
+def section(groups: Sequence[Group], choices: Choices) -> Section:
+    """The accuracy of each group, and a table for each kind of comparison in each track."""
+    parts = []
+    for kind in KINDS:
+        for track in tracks(groups):
+            compared = compare(kind, _of(track, groups), choices.margin)
+            if compared:
+                title = f"{TITLES[kind]}, {track} track"
+                parts.append(Section(title, (comparison_table(title, compared),)))
+    return Section("Accuracy", (groups_table(groups),) if groups else (), tuple(parts))
+
+
+def groups_table(groups: Sequence[Group]) -> Table:
+    """One row for each group: how accurate, and how sure."""
+    columns: list[Column[Group]] = [
+        Column("track", lambda group: group.cell.track),
+        Column("architecture", lambda group: group.cell.architecture),
+        Column("protocol", lambda group: group.protocol),
+        Column("backend", lambda group: group.backend),
+        *filled(groups, [Column("variant", lambda group: group.variant)]),
+        Column("weights", lambda group: group.cell.weights.name),
+        Column("seeds", lambda group: str(len(group.seeds)), number=True),
+        Column("mean accuracy", _mean, number=True, order=lambda group: spread(group.accuracies).mean),
+        *filled(groups, [Column("standard deviation", _deviation, number=True)]),
+        Column("95 % interval", _interval),
+        Column("of", _interval_of),
+        *filled(groups, [Column("lowest to highest", _range)]),
+    ]
+    return table_of("Test accuracy over seeds", groups, columns)
+
+
+def comparison_table(name: str, compared: Sequence[Compared]) -> Table:
+    """One row for each comparison."""
+    kind = compared[0].pair.kind
+    shared = {
+        "backends": ("network", "protocol", "variant"),
+        "protocols": ("network", "backend", "variant"),
+        "variants": ("network", "protocol", "backend"),
+    }[kind]
+    columns: list[Column[Compared]] = [
+        *(Column(heading, partial(_what, place)) for place, heading in enumerate(shared)),
+        Column("first", lambda row: row.pair.names[0]),
+        Column("second", lambda row: row.pair.names[1]),
+        Column("seeds", lambda row: str(len(row.seeds)), number=True),
+        Column(
+            "difference, points [95 %]",
+            _difference,
+            number=True,
+            order=lambda row: row.difference.estimate,
+        ),
+        Column("bootstrap [95 %]", _bootstrap, number=True, order=lambda row: row.difference.bootstrap.low),
+        Column("McNemar p of each seed", _mcnemar),
+        Column("p (Holm)", lambda row: p_text(row.tested.p), number=True, order=lambda row: row.tested.p),
+        Column(
+            "p of inequivalence (Holm)",
+            lambda row: p_text(row.tested.equivalence_p),
+            number=True,
+            order=lambda row: row.tested.equivalence_p,
+        ),
+        Column("verdict", lambda row: row.verdict),
+    ]
+    return table_of(name, compared, columns)
+
+
+# --- How ------------------------------------------------------------------------------------------
+
+
+def _of(track: str, groups: Sequence[Group]) -> list[Group]:
+    return [group for group in groups if group.cell.track == track]
+
+
+def _mean(group: Group) -> str:
+    return f"{spread(group.accuracies).mean:.3f}"
+
+
+def _deviation(group: Group) -> str:
+    deviation = spread(group.accuracies).deviation
+    return "" if deviation is None else f"{deviation:.3f}"
+
+
+def _interval(group: Group) -> str:
+    interval = spread(group.accuracies).interval
+    if interval is None:
+        accuracy = group.records[0].accuracy
+        assert accuracy is not None
+        interval = wilson(sum(accuracy.correct), accuracy.images)
+    return f"[{max(interval.low, 0):.3f}, {min(interval.high, 1):.3f}]"
+
+
+def _interval_of(group: Group) -> str:
+    return "the mean over seeds" if len(group.seeds) > 1 else "this seed, over images"
+
+
+def _range(group: Group) -> str:
+    low, high = min(group.accuracies), max(group.accuracies)
+    return "" if len(group.accuracies) < 2 else f"{low:.3f} to {high:.3f}"
+
+
+def _what(place: int, row: Compared) -> str:
+    return row.pair.what[place]
+
+
+def _difference(row: Compared) -> str:
+    found = row.difference
+    return difference_text(found.estimate, found.low, found.high)
+
+
+def _bootstrap(row: Compared) -> str:
+    interval = row.difference.bootstrap
+    return f"[{points(interval.low, sign=True)}, {points(interval.high, sign=True)}]"
+
+
+def difference_text(estimate: float, low: float, high: float) -> str:
+    """`+2.3 [+1.1, +3.5]`, in points."""
+    return " ".join((points(estimate, sign=True), f"[{points(low, sign=True)}, {points(high, sign=True)}]"))
+
+
+def _mcnemar(row: Compared) -> str:
+    return ", ".join(p_text(p) for p in row.difference.mcnemar)

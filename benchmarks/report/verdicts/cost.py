@@ -1,0 +1,134 @@
+"""What it takes to reach an accuracy: seconds of training, from a cell's one learning curve, and money."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import median
+
+import msgspec
+
+from benchmarks.harness.record import Record
+from benchmarks.report.document import Column, Section, Table, filled, table_of
+from benchmarks.report.groups import Group
+from benchmarks.report.verdicts.words import Choices
+
+ROUND = 20
+"""Thresholds that nobody has named are multiples of 1 / 20."""
+READING = (
+    "Seconds of training until an epoch ended whose test accuracy had reached the threshold: medians over the"
+    " seeds that reach it, with the lowest and the highest. They hold the input pipeline, compilation and the"
+    " extraction of stored features, and no evaluation. They are told, not tested."
+)
+
+
+class Reached(msgspec.Struct, frozen=True, kw_only=True):
+    """How a group came to a threshold."""
+
+    group: Group
+    threshold: float
+    seconds: tuple[float, ...]
+    """Of the seeds that reach it."""
+    price: float | None
+
+    @property
+    def seeds(self) -> int:
+        """All of the group's, failed ones too."""
+        return len(self.group.records) + len(self.group.failed)
+
+    @property
+    def median(self) -> float | None:
+        """Over the seeds that reach it; None where none does."""
+        return median(self.seconds) if self.seconds else None
+
+    @property
+    def share(self) -> str:
+        """`5 of 5`."""
+        return f"{len(self.seconds)} of {self.seeds}"
+
+    @property
+    def cost(self) -> float | None:
+        """Of the median's time."""
+        return None if self.median is None or self.price is None else self.median / 3600 * self.price
+
+
+def section(groups: Sequence[Group], choices: Choices) -> Section:
+    """A table of every group and threshold."""
+    rows = reached(groups, choices)
+    return Section("Time and cost to accuracy", (READING, cost_table(rows)) if rows else ())
+
+
+def reached(groups: Sequence[Group], choices: Choices) -> list[Reached]:
+    """Every group at every threshold: those chosen, or the one that the records suggest."""
+    return [
+        Reached(
+            group=group,
+            threshold=threshold,
+            seconds=tuple(
+                seconds for record in group.records if (seconds := seconds_to(threshold, record)) is not None
+            ),
+            price=choices.price,
+        )
+        for threshold in choices.thresholds or suggested(groups)
+        for group in groups
+    ]
+
+
+def seconds_to(threshold: float, record: Record) -> float | None:
+    """Seconds of training until the test accuracy had reached a threshold; None if it never did."""
+    before = sum(extraction.seconds for extraction in record.extractions if extraction.split == "train")
+    before += record.fit_seconds or 0.0
+    if not record.curve:
+        return before if record.accuracy and record.accuracy.test >= threshold else None
+    for epoch in record.curve:
+        before += epoch.train_seconds
+        if epoch.test_accuracy >= threshold:
+            return before
+    return None
+
+
+def suggested(groups: Sequence[Group]) -> tuple[float, ...]:
+    """The highest round accuracy that every backend reaches in half of its seeds, by some protocol."""
+    best: dict[tuple[str, str], float] = {}
+    for group in groups:
+        half = median(
+            max((epoch.test_accuracy for epoch in record.curve), default=_end(record))
+            for record in group.records
+        )
+        key = group.cell.track, group.cell.backend
+        best[key] = max(best.get(key, 0.0), half)
+    return (math.floor(min(best.values()) * ROUND + 1e-9) / ROUND,) if best else ()
+
+
+def cost_table(rows: Sequence[Reached]) -> Table:
+    """One row for each group and threshold."""
+    columns: list[Column[Reached]] = [
+        Column("accuracy", lambda row: f"{row.threshold:.2f}", number=True),
+        Column("track", lambda row: row.group.cell.track),
+        Column("architecture", lambda row: row.group.cell.architecture),
+        Column("protocol", lambda row: row.group.protocol),
+        Column("backend", lambda row: row.group.backend),
+        Column("variant", lambda row: row.group.variant),
+        Column("seeds that reach it", lambda row: row.share, number=True),
+        Column("seconds", _seconds, number=True, order=lambda row: row.median),
+        Column("cost", _cost, number=True, order=lambda row: row.cost),
+    ]
+    return table_of("Seconds of training to an accuracy", rows, filled(rows, columns))
+
+
+# --- How ------------------------------------------------------------------------------------------
+
+
+def _end(record: Record) -> float:
+    return record.accuracy.test if record.accuracy else 0.0
+
+
+def _seconds(row: Reached) -> str:
+    if row.median is None:
+        return "never"
+    spread = f" ({min(row.seconds):.0f} to {max(row.seconds):.0f})" if len(row.seconds) > 1 else ""
+    return f"{row.median:.0f}{spread}"
+
+
+def _cost(row: Reached) -> str:
+    return "" if row.cost is None else f"{row.cost:.4f}"
