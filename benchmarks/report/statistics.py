@@ -15,9 +15,9 @@ from scipy import stats
 from scipy.stats import binomtest
 from statsmodels.stats.multitest import multipletests
 
-CONFIDENCE = 0.95
-ALPHA = 1 - CONFIDENCE
+ALPHA = 0.05
 """Of a two-sided test, and of each table's whole family of tests."""
+CONFIDENCE = 1 - ALPHA
 RESAMPLES = 2000
 """Of a bootstrap: its percentiles then move by a twentieth of the interval's width at most."""
 
@@ -248,15 +248,19 @@ def ratio_of_means(
     """
     if min(len(first), len(second)) < 2:
         raise ValueError(f"{len(first)} and {len(second)} rates: an interval takes two on each side")
+    if paired and len(first) != len(second):
+        raise ValueError(f"{len(first)} and {len(second)} rates: half of a pair is missing")
     a, b = np.log(first), np.log(second)
-    test = stats.ttest_rel(a, b) if paired else stats.ttest_ind(a, b, equal_var=False)
-    centre = float(a.mean() - b.mean())
-    variance = (a - b).var(ddof=1) / len(a) if paired else a.var(ddof=1) / len(a) + b.var(ddof=1) / len(b)
-    model = Estimate(centre, math.sqrt(variance), float(test.df))
+    if paired:
+        variance, degrees = (a - b).var(ddof=1) / len(a), len(a) - 1.0
+    else:
+        variance = a.var(ddof=1) / len(a) + b.var(ddof=1) / len(b)
+        degrees = float(stats.ttest_ind(a, b, equal_var=False).df) if variance else math.inf
+    model = Estimate(float(a.mean() - b.mean()), math.sqrt(variance), degrees)
     interval = model.interval(confidence)
     return Ratio(
         pairs=min(len(first), len(second)),
-        estimate=math.exp(centre),
+        estimate=math.exp(model.centre),
         low=math.exp(interval.low),
         high=math.exp(interval.high),
         p=model.p(),

@@ -11,7 +11,7 @@ from benchmarks.report.document import Column, Section, Table, filled, table_of
 from benchmarks.report.groups import Group
 from benchmarks.report.statistics import ALPHA, Difference, holm, paired_difference, spread, wilson
 from benchmarks.report.verdicts.comparisons import KINDS, Kind, Pair, pairs, tracks
-from benchmarks.report.verdicts.words import Choices, Tested, in_points, p_text, points, verdict
+from benchmarks.report.verdicts.words import Choices, Outcome, in_points, p_text, points, verdict
 
 TITLES: dict[Kind, str] = {
     "backends": "Backends against each other",
@@ -27,7 +27,7 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
     seeds: tuple[int, ...]
     """Those that both have."""
     difference: Difference
-    tested: Tested
+    tested: Outcome
     least: float
     """The smallest difference that could have been shown, whatever became of the table's other tests."""
     margin: float
@@ -58,7 +58,7 @@ def compare(kind: Kind, groups: Sequence[Group], margin: float) -> list[Compared
             pair=pair,
             seeds=seeds,
             difference=difference,
-            tested=Tested(estimate=difference.estimate, p=p, equivalence_p=equivalence_p),
+            tested=Outcome(estimate=difference.estimate, p=p, equivalence_p=equivalence_p),
             least=difference.least(ALPHA / len(found)),
             margin=margin,
         )

@@ -13,7 +13,7 @@ from benchmarks.report.document import Block, Column, Section, Table, filled, ta
 from benchmarks.report.groups import Group
 from benchmarks.report.statistics import ALPHA, Ratio, holm, ratio_of_means
 from benchmarks.report.verdicts.comparisons import Kind, Pair, pairs, tracks
-from benchmarks.report.verdicts.words import Choices, Tested, count_of, p_text, verdict
+from benchmarks.report.verdicts.words import Choices, Outcome, count_of, p_text, verdict
 
 
 class Metric(msgspec.Struct, frozen=True):
@@ -51,7 +51,7 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
     pair: Pair
     ratio: Ratio
     """Of the first's rate to the second's, over the seeds in which both ran in alternation."""
-    tested: Tested
+    tested: Outcome
     least: float
     """The smallest ratio that could have been shown, whatever became of the table's other tests."""
     margin: float
@@ -93,7 +93,7 @@ def compare(
         Compared(
             pair=pair,
             ratio=ratio,
-            tested=Tested(estimate=ratio.model.centre, p=p, equivalence_p=equivalence_p),
+            tested=Outcome(estimate=ratio.model.centre, p=p, equivalence_p=equivalence_p),
             least=ratio.least(ALPHA / len(found)),
             margin=margin,
         )

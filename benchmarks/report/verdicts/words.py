@@ -26,7 +26,7 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
     """Of an hour of the machine, in whatever currency."""
 
 
-class Tested(msgspec.Struct, frozen=True, kw_only=True):
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What a family's tests, corrected for their number, said of one comparison."""
 
     estimate: float
@@ -47,7 +47,7 @@ class Tested(msgspec.Struct, frozen=True, kw_only=True):
         return self.equivalence_p < ALPHA
 
 
-def verdict(tested: Tested, first: str, second: str, *, margin: str, least: str) -> str:
+def verdict(tested: Outcome, first: str, second: str, *, margin: str, least: str) -> str:
     """`A higher`, `equivalent within m`, both, or `no difference shown (could have shown d)`."""
     told = []
     if tested.different:

@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from benchmarks.report.groups import groups
+from benchmarks.report.statistics import mcnemar
+from benchmarks.report.verdicts import Choices, accuracy, cost, disagreement, findings, speed
+from benchmarks.report.verdicts.words import Outcome, in_points, p_text, verdict
+from tests.benchmarks.report.verdicts.conftest import column, table
+
+pytestmark = pytest.mark.once
+
+
+@pytest.mark.parametrize(
+    ("estimate", "p", "equivalence_p", "words"),
+    [
+        (0.1, 0.01, 0.9, "A higher"),
+        (-0.1, 0.01, 0.9, "B higher"),
+        (0.001, 0.5, 0.001, "equivalent within 2 points"),
+        (0.01, 0.01, 0.001, "A higher, equivalent within 2 points"),
+        (0.05, 0.05, 0.05, "no difference shown (could have shown 1.3 points)"),
+    ],
+)
+def test_there_are_three_verdicts(estimate, p, equivalence_p, words):
+    tested = Outcome(estimate=estimate, p=p, equivalence_p=equivalence_p)
+    assert verdict(tested, "A", "B", margin=in_points(0.02), least="1.3 points") == words
+
+
+def test_how_numbers_are_told():
+    assert (in_points(0.01), in_points(0.02), in_points(0.005)) == ("1 point", "2 points", "0.5 points")
+    assert [p_text(p) for p in (0.0002, 0.0123, 0.5)] == ["< 0.001", "0.012", "0.50"]
+
+
+class TestAccuracy:
+    def test_equal_networks_are_equivalent(self, three_frameworks):
+        found = accuracy.compare("backends", groups(three_frameworks), 0.02)
+        assert [row.verdict for row in found[:3]] == ["equivalent within 2 points"] * 3
+        assert all(row.difference.estimate == 0 for row in found[:3])
+
+    def test_what_varies_shows_nothing_and_says_what_it_could_have_shown(self, three_frameworks):
+        found = accuracy.compare("backends", groups(three_frameworks), 0.02)
+        assert found[3].verdict.startswith("no difference shown (could have shown ")
+        assert found[3].least > abs(found[3].difference.estimate)
+
+    def test_pretrained_beats_scratch(self, three_frameworks):
+        found = accuracy.compare("protocols", groups(three_frameworks), 0.02)
+        assert [row.verdict for row in found] == ["finetune higher"] * 3
+
+    def test_p_values_are_corrected_for_the_number_of_tests(self, cell):
+        """Images that one side alone has wrong: 9, alone p = .0039, and of three tests .0117."""
+        records = [cell(), cell("gluon", wrong=range(9)), cell("keras")]
+        found = accuracy.compare("backends", groups(records), 0.02)
+        assert mcnemar([1] * 9, [0] * 9)[2] == pytest.approx(2 / 2**9)
+        first, *_ = sorted(row.tested.p for row in found)
+        assert first == pytest.approx(3 * 2 / 2**9)
+
+    def test_only_seeds_that_both_have(self, cell):
+        records = [cell(seed=seed) for seed in (0, 1, 2)] + [cell("gluon", seed=seed) for seed in (1, 2, 3)]
+        (row,) = accuracy.compare("backends", groups(records), 0.02)
+        assert row.seeds == (1, 2) and row.difference.seeds == 2
+
+    def test_no_seed_in_common(self, cell):
+        assert accuracy.compare("backends", groups([cell(), cell("gluon", seed=1)]), 0.02) == []
+
+    def test_groups_over_seeds(self, three_frameworks):
+        found = accuracy.groups_table(groups(three_frameworks))
+        assert column(found, "mean accuracy")[0] == "0.945"  # 10, 11 and 12 of 200 wrong
+        assert column(found, "standard deviation")[0] == "0.005"
+        assert column(found, "95 % interval")[0] == "[0.933, 0.957]"  # 4.303 x .005 / sqrt(3)
+        assert column(found, "lowest to highest")[0] == "0.940 to 0.950"
+
+    def test_a_single_seed_has_wilsons_interval(self, cell):
+        found = accuracy.groups_table(groups([cell(wrong=range(50))]))
+        assert column(found, "95 % interval") == ["[0.686, 0.805]"]
+        assert column(found, "of") == ["this seed, over images"]
+        assert "standard deviation" not in found.headings
+
+
+class TestSpeed:
+    def test_ratio_of_alternating_cells(self, three_frameworks):
+        found, left = speed.compare("backends", speed.TRAINING, groups(three_frameworks), 0.05)
+        first = found[1]
+        assert first.pair.names == ("MXNet Gluon", "PyTorch") and not left
+        assert first.ratio.estimate == pytest.approx(1 / 3) and first.verdict == "PyTorch higher"
+
+    @pytest.mark.parametrize(
+        ("change", "reason"),
+        [
+            ({"sitting": None}, "3 seeds not run in alternation"),
+            ({"sitting": "another"}, "3 seeds not run in alternation"),
+            ({"steady": False}, "3 seeds not steady or disturbed"),
+        ],
+    )
+    def test_nobody_is_called_faster_without_alternation(self, cell, change, reason):
+        records = [cell(seed=seed) for seed in range(3)]
+        records += [cell("gluon", seed=seed, rate=50.0, **change) for seed in range(3)]
+        found, (left,) = speed.compare("backends", speed.TRAINING, groups(records), 0.05)
+        assert not found and left.reason == reason
+
+    def test_one_alternation_is_no_interval(self, cell):
+        found, (left,) = speed.compare(
+            "backends", speed.TRAINING, groups([cell(), cell("gluon", rate=50.0)]), 0.05
+        )
+        assert not found and left.reason == "one alternation only"
+
+    def test_noise_that_covers_a_difference(self, cell):
+        records = [cell(seed=seed, rate=rate) for seed, rate in enumerate((100.0, 130.0, 90.0))]
+        records += [cell("gluon", seed=seed, rate=rate) for seed, rate in enumerate((95.0, 100.0, 105.0))]
+        (row,), _ = speed.compare("backends", speed.TRAINING, groups(records), 0.05)
+        assert row.verdict == f"no difference shown (could have shown {row.least:.2f} x)"
+        assert row.least > row.ratio.estimate
+
+    def test_the_same_speed(self, cell):
+        records = [cell(seed=seed, rate=rate) for seed, rate in enumerate((100.0, 101.0, 99.0))]
+        records += [cell("gluon", seed=seed, rate=rate) for seed, rate in enumerate((100.2, 100.9, 99.1))]
+        (row,), _ = speed.compare("backends", speed.TRAINING, groups(records), 0.05)
+        assert row.verdict == "equivalent within 5 %"
+
+    def test_tuned_against_default(self, cell):
+        records = [cell(seed=seed, rate=100.0 + seed) for seed in range(3)]
+        records += [cell(seed=seed, rate=151.0 + seed, variant="tuned") for seed in range(3)]
+        (row,), _ = speed.compare("variants", speed.TRAINING, groups(records), 0.05)
+        assert row.verdict == "tuned higher"
+
+    def test_section_has_a_table_for_each_metric(self, three_frameworks):
+        section = speed.section(groups(three_frameworks), Choices())
+        assert [block for block in section.sections[0].blocks if isinstance(block, str)] == [
+            "Training steps:", "Whole epochs, input included:", "Inference:",
+        ]  # fmt: skip
+
+
+class TestCost:
+    def test_seconds_until_the_threshold(self, cell):
+        record = cell(wrong=range(20))  # .7, .9, .9
+        assert cost.seconds_to(0.7, record) == 10.0
+        assert cost.seconds_to(0.9, record) == 20.0
+        assert cost.seconds_to(0.91, record) is None
+
+    def test_share_median_and_price(self, cell):
+        records = [
+            cell(seed=0, wrong=range(20), seconds=10.0),
+            cell(seed=1, wrong=range(20), seconds=30.0),
+            cell(seed=2, wrong=range(30)),
+        ]
+        (row,) = cost.reached(groups(records), Choices(thresholds=(0.9,), price=1.8))
+        assert (row.share, row.median, row.seconds) == ("2 of 3", 40.0, (20.0, 60.0))
+        assert row.cost == pytest.approx(0.02)
+        found = cost.cost_table([row])
+        assert column(found, "seconds") == ["40 (20 to 60)"] and column(found, "cost") == ["0.0200"]
+
+    def test_a_failed_seed_has_not_reached_it(self, cell):
+        failed = msgspec.structs.replace(cell(seed=1), status="failed", accuracy=None)
+        (row,) = cost.reached(groups([cell(), failed]), Choices(thresholds=(0.9,)))
+        assert row.share == "1 of 2"
+
+    def test_never(self, cell):
+        (row,) = cost.reached(groups([cell(wrong=range(100))]), Choices(thresholds=(0.9,), price=1.0))
+        found = cost.cost_table([row])
+        assert column(found, "seconds") == ["never"] and "cost" not in found.headings
+
+    def test_what_every_backend_reaches_is_suggested(self, cell):
+        records = [cell(wrong=range(15)), cell("gluon", wrong=range(33))]  # .925 and .835
+        assert cost.suggested(groups(records)) == (0.8,)
+        assert cost.suggested([]) == ()
+
+
+class TestDisagreement:
+    def test_names_of_the_images(self, cell):
+        records = [cell(seed=0, wrong={3}), cell(seed=1, wrong={3, 7})]
+        records += [cell("gluon", seed=0), cell("gluon", seed=1, wrong={7})]
+        files = {records[0].cell.data.sha256: tuple(f"hotdog/{place}.jpg" for place in range(200))}
+        found = table(disagreement.section(groups(records), files))
+        assert column(found, "image") == ["hotdog/3.jpg"]  # the seventh is wrong in both alike
+        assert column(found, "right in PyTorch") == ["0 of 2"]
+        assert column(found, "right in MXNet Gluon") == ["2 of 2"]
+
+    def test_without_names_images_have_numbers(self, cell):
+        found = table(disagreement.section(groups([cell(wrong={3}), cell("gluon")]), {}))
+        assert column(found, "image") == ["image 4"]
+
+    def test_the_most_disputed_come_first(self, cell):
+        records = [cell(seed=0, wrong=range(30)), cell(seed=1, wrong={29})]
+        records += [cell("gluon", seed=0), cell("gluon", seed=1)]
+        section = disagreement.section(groups(records), {})
+        found = table(section)
+        assert column(found, "image")[0] == "image 30" and len(found.rows) == disagreement.MOST
+        assert "30 images of 200, in 2 seeds. The 20 most in dispute:" in section.sections[0].blocks
+
+    def test_none(self, cell):
+        section = disagreement.section(groups([cell(wrong={1}), cell("gluon", wrong={1})]), {})
+        assert section.sections[0].blocks == ("None: all 200 test images are classified alike in 1 seed.",)
+
+
+class TestHeadlines:
+    def told(self, records, **choices):
+        found = findings(records, Choices(**choices), {})
+        return {headline.topic: headline.sentences for headline in found.headlines}
+
+    def test_the_first_screen(self, three_frameworks):
+        told = self.told(three_frameworks, price=0.36)
+        equal, unlike, scratch = told["Accuracy"]
+        assert equal == (
+            "matched resnet18, finetune: the 3 frameworks are equivalent within 2 points (3 seeds x 200 test"
+            " images)."
+        )
+        assert unlike.startswith("matched resnet18, scratch: no difference shown between the 3 frameworks")
+        assert scratch == (
+            "matched resnet18, against scratch: finetune higher by 33.0 to 34.5 points in each of the 3"
+            " frameworks."
+        )
+        (fastest,) = told["Speed"]
+        assert fastest.startswith(
+            "matched resnet18, finetune: PyTorch trains 150.0 images/s, 3.00 [3.00, 3.00] x"
+        )
+        assert told["Cost"] == (
+            "matched, to reach 0.90 by the quickest protocol: MXNet Gluon 20 s (finetune; 3 of 3 seeds,"
+            " 0.0020 at 0.36 an hour), Keras (TensorFlow) 20 s (finetune; 3 of 3 seeds, 0.0020 at 0.36 an"
+            " hour), PyTorch 20 s (finetune; 3 of 3 seeds, 0.0020 at 0.36 an hour).",
+        )
+        assert told["Parity"] == (
+            "in float64 gradients agree to 2e-13, weights after 5 steps to 3e-12; in float32 logits to 5e-07."
+            " 3 of 3 gates passed (3 pairs of framework and network).",
+        )
+        assert told["Not run"][0].startswith("GPU: ")
+        assert told["Not run"][1] == "frozen: `--protocol frozen`."
+
+    def test_a_difference_is_told_with_its_interval(self, cell):
+        records = [cell(seed=seed, wrong=range(20)) for seed in range(3)]
+        records += [cell("gluon", seed=seed, wrong=range(60 + seed)) for seed in range(3)]
+        (sentence, *_) = self.told(records)["Accuracy"]
+        assert sentence.startswith("matched resnet18, finetune: PyTorch higher by 20.5 [")
+
+    def test_one_environment_after_the_other_is_no_race(self, cell):
+        records = [cell(seed=seed, sitting=None) for seed in range(3)]
+        records += [cell("gluon", seed=seed, rate=10.0, sitting=None) for seed in range(3)]
+        (sentence,) = self.told(records)["Speed"]
+        assert sentence.startswith("no framework is called faster")
+
+    def test_absent_frameworks_and_failed_cells(self, cell, failed_record):
+        told = self.told([cell(), failed_record])
+        assert told["Failed"] == ("1 of 2 cells: the reasons stand below.",)
+        assert any(sentence.startswith("MXNet Gluon: `tox run -m bench`") for sentence in told["Not run"])
+
+    def test_nothing_to_say(self):
+        assert findings([], Choices(), {}).headlines == ()
