@@ -1,0 +1,98 @@
+"""Rules of where results come from: a machine and a version that are known, and a test set that nobody was
+trained on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import backends
+from benchmarks.harness.duplicates import Duplicate
+from benchmarks.harness.record import Environment, Record
+from benchmarks.report.check.evidence import Evidence, parted
+from benchmarks.report.check.files import RUN_AGAIN
+from benchmarks.report.check.findings import Finding, Note, Violation
+
+MOST_SHARED = 0.01
+"""Share of the test images that may be in the training set too: they can move an accuracy by so much at most,
+and the interval of one from 800 images is wider."""
+ALARM = 0.98
+"""Top-1 accuracy on the photographs of hot dogs above which something is wrong: published results end at .96,
+and some of the photographs are mislabelled."""
+ALARMING_DATA = "hotdog"
+"""How the name of those photographs begins: `hotdog`, `hotdog.zip`."""
+
+
+def environment(run: Evidence) -> Iterator[Finding]:
+    """Machine, threads, packages and commit are recorded; nothing was changed since the commit; and all cells
+    ran on the same machine, device and number of threads."""
+    for record in run.ok:
+        if record.environment is None:
+            yield Violation(where=record.cell.id, what="no environment in its record", remedy=RUN_AGAIN)
+            continue
+        for what, remedy in _gaps(record, record.environment):
+            yield Violation(where=record.cell.id, what=what, remedy=remedy)
+    told = {record.cell.id: record.environment for record in run.records if record.environment}
+    for name in ("cpu", "cores", "threads", "gpu"):
+        differing = parted({cell: getattr(found, name) for cell, found in told.items()})
+        if differing:
+            remedy = "run all cells on one machine, on as many threads; other machines are other runs"
+            yield Violation(where=name, what=differing, remedy=remedy)
+    differing = parted({record.cell.id: record.cell.device for record in run.records})
+    if differing:
+        remedy = "keep what ran on another device in a run of its own"
+        yield Violation(where="device", what=differing, remedy=remedy)
+
+
+def leak(run: Evidence) -> Iterator[Finding]:
+    """Nothing points to test images that were trained on: no accuracy on the photographs of hot dogs that is
+    too good, and hardly a test image that is in the training set too."""
+    for record in run.ok:
+        named = record.cell.data.name.lower().startswith(ALARMING_DATA)
+        if named and record.accuracy is not None and record.accuracy.test > ALARM:
+            yield Violation(
+                where=record.cell.id,
+                what=f"accuracy {record.accuracy.test:.4f} on the photographs of hot dogs is too good",
+                remedy="look for test images in what it was trained on, its starting weights included",
+            )
+    if run.manifest is None or not run.manifest.audit.duplicates:
+        return
+    found, images = run.manifest.audit.duplicates, len(run.manifest.test.files)
+    what = f"{len(found)} of {images} test images are in the training set too{_told(found)}"
+    if len(found) > MOST_SHARED * images:
+        yield Violation(
+            where=run.manifest.name,
+            what=what,
+            remedy=f"look at these pairs, and take them out of one split; {MOST_SHARED:.0%} is the most",
+        )
+    else:
+        yield Note(where=run.manifest.name, what=what)
+
+
+# --- How ------------------------------------------------------------------------------------------
+
+
+def _gaps(record: Record, found: Environment) -> Iterator[tuple[str, str]]:
+    """What is missing or wrong in an environment, and what to do."""
+    if not found.cpu or found.cores < 1 or found.threads < 1:
+        yield "its machine is not recorded", RUN_AGAIN
+    in_force = record.settings.get("threads", found.threads)
+    if in_force != found.threads:
+        yield f"{found.threads} threads were asked for and {in_force} in force", RUN_AGAIN
+    card = backends.known().get(record.cell.backend)
+    if card is not None and not set(card.distributions) & set(found.packages):
+        yield f"the version of {card.title} is not among its packages", RUN_AGAIN
+    if found.git_commit is None:
+        yield "no commit: nobody can get its code", f"run it from a clone of the repository: {RUN_AGAIN}"
+    elif found.git_dirty is not False:
+        yield (
+            f"the code was not that of commit {found.git_commit[:12]}, but changed",
+            f"commit the changes, then {RUN_AGAIN}",
+        )
+
+
+def _told(found: tuple[Duplicate, ...]) -> str:
+    """How many of which kind, and one of them by name."""
+    kinds = Counter("exactly" if one.exact else "saved or cut otherwise" for one in found)
+    one = found[0]
+    return f" ({', '.join(f'{count} {kind}' for kind, count in kinds.items())}; {one.test} is {one.train})"

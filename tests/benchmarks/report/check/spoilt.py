@@ -1,0 +1,223 @@
+"""Every way in which a test makes a valid run invalid: at least one for each rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import msgspec
+
+from tests.benchmarks.report.check.drafts import MATCHED, Draft
+from tests.benchmarks.report.samples import NOISY
+
+Spoil = Callable[[Draft], object]
+
+
+class Spoilt(NamedTuple):
+    """One way to make a run invalid."""
+
+    rule: str
+    """That it breaks."""
+    spoil: Spoil
+    said: str
+    """A pattern in the line that is printed."""
+
+
+KERAS = f"keras-{MATCHED}-s1"
+TUNED = f"gluon-{MATCHED}-tuned-s0"
+NATIVE = "keras-native-vgg16-finetune-s1"
+
+
+def change(cell_id: str, **changes: object) -> Spoil:
+    """Other values in one record; `__` stands for a dot."""
+    return lambda draft: draft.change(
+        cell_id, {key.replace("__", "."): value for key, value in changes.items()}
+    )
+
+
+def edit(cell_id: str, before: str, after: str) -> Spoil:
+    return lambda draft: draft.edit(cell_id, before, after)
+
+
+def write_file(name: str, content: bytes) -> Spoil:
+    return lambda draft: draft.afterwards.append(lambda folder: (folder / name).write_bytes(content))
+
+
+def delete_file(name: str) -> Spoil:
+    return lambda draft: draft.afterwards.append(lambda folder: (folder / name).unlink())
+
+
+def identify(**fields: str) -> Spoil:
+    def spoil(draft: Draft) -> None:
+        draft.identity = msgspec.structs.replace(draft.identity, **fields)
+
+    return spoil
+
+
+def remove(*cell_ids: str) -> Spoil:
+    return lambda draft: [draft.remove(cell_id) for cell_id in cell_ids]
+
+
+def unrecord(cell_id: str) -> Spoil:
+    return lambda draft: draft.records.pop(cell_id)
+
+
+def unplan(cell_id: str) -> Spoil:
+    return lambda draft: draft.planned.pop(cell_id)
+
+
+def copy_seed(draft: Draft) -> None:
+    """Seed 1 is what seed 0 was."""
+    draft.change(KERAS, {"trained_sha256": draft.records[KERAS.replace("s1", "s0")].trained_sha256})
+
+
+def manifest_of(**fields: object) -> Spoil:
+    def spoil(draft: Draft) -> None:
+        draft.manifest = msgspec.structs.replace(draft.manifest, **fields)
+
+    return spoil
+
+
+def lose_images(draft: Draft) -> None:
+    test = draft.manifest.test
+    fewer = msgspec.structs.replace(test, files=test.files[:-1], labels=test.labels[:-1])
+    manifest_of(test=fewer)(draft)
+
+
+def lose_labels(draft: Draft) -> None:
+    test = draft.manifest.test
+    manifest_of(test=msgspec.structs.replace(test, labels=test.labels[:-1]))(draft)
+
+
+def without_setting(draft: Draft) -> None:
+    for cell_id, made in draft.records.items():
+        if made.cell.backend == "gluon" and made.cell.track == "matched":
+            kept = {key: value for key, value in made.settings.items() if key != "batch_norm"}
+            draft.change(cell_id, {"settings": kept})
+
+
+def of_backend(backend: str, place: str, value: object) -> Spoil:
+    """Another value in all seeds and variants of a matched backend."""
+
+    def spoil(draft: Draft) -> None:
+        for cell_id, made in draft.records.items():
+            if made.cell.backend == backend and made.cell.track == "matched":
+                draft.change(cell_id, {place: value})
+
+    return spoil
+
+
+def all_cells(**changes: object) -> Spoil:
+    return lambda draft: draft.change_all({key.replace("__", "."): value for key, value in changes.items()})
+
+
+def half_trained(draft: Draft) -> None:
+    draft.change(NATIVE, {"curve": draft.records[NATIVE].curve[:2], "accuracy.epoch": 2})
+
+
+def one_thread(draft: Draft) -> None:
+    for cell_id in (NATIVE, NATIVE.replace("s1", "s0")):
+        draft.change(cell_id, {"environment.threads": 1, "settings.threads": 1})
+
+
+SPOILT = [Spoilt(*one) for one in (
+    ("schema", write_file(f"records/{KERAS}.json", b'{"schema_version": 1'), "data was truncated; delete it"),
+    ("schema", edit(KERAS, '"schema_version": 1', '"schema_version": 2'), r"Invalid enum value 2 .*; delete"),
+    ("schema", edit(KERAS, '"train_loss":1', '"train_loss":null'), r"Expected `float`, got `null`.*curve"),
+    ("schema", edit(KERAS, '"train_loss":1', '"train_loss":NaN'), "malformed.*delete it"),
+    ("schema", edit(KERAS, '"train_loss":1', '"train_loss":1e999'), "out of range.*delete it"),
+    ("schema", edit(KERAS, '"epoch":2,', '"epoch":2,"loss":7,'), r"no such field: \$\.curve\[1\]\.loss"),
+    ("schema", edit(KERAS, '"status": "ok"', '"state": 1, "status": "ok"'), r"no such field: \$\.state"),
+    ("schema", write_file("plan.json", b"{}"), r"plan\.json: .*missing required field"),
+    ("schema", write_file("images.json", b"{}"), r"images\.json: .*missing required field"),
+    ("schema", lambda d: d.afterwards.append(
+        lambda f: (f / f"records/{KERAS}.json").rename(f / "records/copy.json")
+    ), rf"copy\.json: holds the record of {KERAS}"),
+    ("cells", unrecord(KERAS), f"{KERAS}: planned, and has no record; run it with --resume"),
+    ("cells", unplan(KERAS), f"{KERAS}: not planned"),
+    ("cells", change(KERAS, key="0" * 64), f"{KERAS}: made from another recipe"),
+    ("cells", change(KERAS, key=None), f"{KERAS}: made from another recipe"),
+    ("cells", delete_file("plan.json"), r"plan\.json: none: nobody can tell which cells were planned"),
+    ("seeds", remove(KERAS.replace("s1", "s0")), "without seed 0, and seed 1 is there; --seeds 2 --resume"),
+    ("seeds", remove(KERAS), f"{MATCHED}: .* 2 seeds, keras-{MATCHED} has 1 seeds; --seeds 2"),
+    ("seeds", remove(NATIVE), "native-finetune: .* 2 seeds, keras-native-vgg16-finetune has 1 seeds"),
+    ("seeds", change(NATIVE, cell__seed=0), "seed 0 several times"),
+    ("seeds", copy_seed, "seeds 0 and 1 ended with the same weights"),
+    ("code", change(KERAS, environment__code_sha256="e" * 64),
+     f"mixed: .* have c{{12}}, {KERAS} has e{{12}};"),
+    ("code", identify(code="e" * 64), "mixed: .* more have c{12}, the plan has e{12}"),
+    ("data", all_cells(cell__data__sha256=""), "the data's hash is not known"),
+    ("data", change(KERAS, cell__data__sha256="e" * 64), f"several hashes: .*{KERAS} has e{{12}}"),
+    ("data", identify(data="e" * 64), "several hashes: .*the plan has e{12}"),
+    ("data", manifest_of(sha256="e" * 64), r"several hashes: .*images\.json has e{12}"),
+    ("data", lose_images, r'several images and classes: .*images\.json has \[400,199,"hotdog"'),
+    ("data", manifest_of(classes=("cat", "dog")), r'images\.json has \[400,200,"cat","dog"\]'),
+    ("data", lose_labels, r"images\.json: test: not one class for each image"),
+    ("data", delete_file("images.json"), r"images\.json: none: nobody can tell which images"),
+    ("weights", of_backend("keras", "cell.weights.sha256", "0" * 64),
+     f"{MATCHED}: different weights to start from: .*have eeeeeeeeeeee.*have 000000000000"),
+    ("weights", all_cells(cell__weights__sha256=None), r"hash of its weights \(source\) is not known"),
+    ("weights", all_cells(cell__weights__sha256="unknown"), r"hash of its weights \(source\) is not known"),
+    ("weights", change(KERAS, cell__weights__initial_sha256="0" * 64),
+     f"{MATCHED}, seed 1.*different values before the first step: .*{KERAS} has 000000000000"),
+    ("weights", all_cells(cell__weights__initial_sha256=None), "hash of its values before the first step"),
+    ("batches", change(KERAS, batches_sha256__1="0" * 64),
+     f"{MATCHED}, seed 1.*different batches: epoch 2: .*{KERAS} has 000000000000"),
+    ("batches", change(TUNED, batches_sha256__0="0" * 64), f"epoch 1: .*{TUNED} has 000000000000"),
+    ("batches", change(KERAS, batches_sha256=()), "0 hashes of batches for 3 epochs on images"),
+    ("gate", change(KERAS, gate=None), f"{KERAS}: no gate: nobody knows"),
+    ("gate", change(KERAS, gate__passed=False, gate__failures=("a gradient is off",)),
+     r"the gate was not passed \(a gradient is off\); mend the backend"),
+    ("settings", of_backend("keras", "settings.batch_norm.epsilon", [1e-3]),
+     rf"{MATCHED}: batch_norm\.epsilon: .* keras-{MATCHED}-s0 has \[0\.001\]; make the backends equal"),
+    ("settings", without_setting, r"batch_norm\.layers: .* has no such setting"),
+    ("settings", of_backend("gluon", "settings.optimizer.momentum", 0.8), r"optimizer\.momentum"),
+    ("settings", change(NATIVE, settings__layout="NCHW"),
+     r"keras-native-vgg16-finetune: layout: .*its seeds were not run under the same conditions"),
+    ("settings", change(KERAS, settings={}), f"{KERAS}: no settings in its record"),
+    ("accuracy", change(KERAS, accuracy__test=0.7500001, curve__2__test_accuracy=0.7500001),
+     f"{KERAS}: accuracy 0.7500001 is not the mean of its scores"),
+    ("accuracy", change(KERAS, accuracy__correct=(1, 1, 1, 0) * 49),
+     "196 scores and 200 images, of 200 test images"),
+    ("accuracy", change(KERAS, accuracy__correct=(1, 1, 1, 0) * 49, accuracy__images=196),
+     "196 scores and 196 images, of 200 test images"),
+    ("accuracy", change(KERAS, accuracy__correct=(2, 1, 0, 0) * 50), "scores other than 0 and 1"),
+    ("accuracy", change(KERAS, accuracy__correct=()), "is not the mean of its scores"),
+    ("accuracy", change(KERAS, accuracy=None), f"{KERAS}: no accuracy"),
+    ("accuracy", change(KERAS, curve__2__test_accuracy=0.5), "accuracy 0.75, and 0.5 in epoch 3"),
+    ("accuracy", change(KERAS, accuracy__epoch=None), "no epoch None"),
+    ("numbers", change(KERAS, curve__1__train_accuracy=1.5), r"curve\.train_accuracy is 1\.5"),
+    ("numbers", change(KERAS, throughput__train_images_per_second=0.0), "train_images_per_second is 0"),
+    ("numbers", change(KERAS, throughput__step_seconds__3=-0.1), r"throughput\.step_seconds is -0\.1"),
+    ("curve", half_trained, f"{NATIVE}: 2 of 3 epochs in phase 1"),
+    ("curve", change(NATIVE, curve__1__epoch=1), "missing, double or out of order"),
+    ("curve", change(KERAS, curve__1__images=399), "epoch 2 saw 399 of 400 training images"),
+    ("curve", change(KERAS, training__validation_images=100, curve__0__validation_accuracy=0.5,
+                     curve__1__validation_accuracy=0.5, curve__2__validation_accuracy=0.5),
+     "400 images to train on and 100 to choose by, of 400"),
+    ("curve", change(KERAS, accuracy__epoch=2), "scored after epoch 2 of 3, and nothing was held out"),
+    ("curve", change(NATIVE, training=None), f"{NATIVE}: no hyper-parameters in its record"),
+    ("curve", change(NATIVE, training__phases=()), "does not say how many epochs were asked for"),
+    ("steady", change(KERAS, throughput__steady=False), f"{KERAS}: training steps did not become steady"),
+    ("steady", change(KERAS, throughput__conditions=NOISY), "training was disturbed: other processes"),
+    ("steady", change(KERAS, throughput__inference_conditions=NOISY), "inference was disturbed: other"),
+    ("steady", change(KERAS, throughput__inference_conditions=None),
+     r"nobody watched the machine while it was timed \(inference\)"),
+    ("steady", change(KERAS, throughput=None), "not timed, and others that it is compared with are"),
+    ("peak", change(KERAS, throughput__achieved_flops=2e11), "training at 200 GFLOP/s, .* reach 160; see"),
+    ("peak", change(KERAS, throughput__inference_flops_per_image=1e9), "inference at 512 GFLOP/s"),
+    ("peak", change(KERAS, throughput__gemm_peak_flops=None), "or their peak were not measured"),
+    ("environment", change(KERAS, environment=None), f"{KERAS}: no environment in its record"),
+    ("environment", change(KERAS, environment__cpu="Another"), f"cpu: .* {KERAS} has Another"),
+    ("environment", one_thread, "threads: .* have 2, keras-native.* and .* have 1; run all"),
+    ("environment", change(KERAS, environment__threads=1), "1 threads were asked for and 2 in force"),
+    ("environment", change(KERAS, environment__cpu=""), f"{KERAS}: its machine is not recorded"),
+    ("environment", change(KERAS, environment__gpu="H100"), f"gpu: .* have null, {KERAS} has H100"),
+    ("environment", change(KERAS, cell__device="cuda"), f"device: .* have cpu, {KERAS} has cuda"),
+    ("environment", change(KERAS, environment__packages={"numpy": "2.0"}), "the version of Keras"),
+    ("environment", change(KERAS, environment__git_commit=None), f"{KERAS}: no commit"),
+    ("environment", change(KERAS, environment__git_dirty=True),
+     "not that of commit 0123456789ab, but changed; commit the changes"),
+    ("leak", lambda draft: draft.share(3), r"3 of 200 .*\(3 exactly; hotdog/0.jpg is hotdog/0.jpg\)"),
+    ("leak", lambda draft: draft.share(3, exact=False), r"3 saved or cut otherwise"),
+)]  # fmt: skip

@@ -1,0 +1,223 @@
+"""A valid run breaks no rule; each of the spoilt ones breaks the rule that it is about, and no other."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from backends.base import UsageError
+from benchmarks.harness import record
+from benchmarks.report.check import fairness, rules
+from benchmarks.report.check.evidence import comparison_of, gather, parted
+from benchmarks.report.check.rules import RULES, Verdict, judge
+from tests.benchmarks.report.check.drafts import MATCHED, Draft, sha256
+from tests.benchmarks.report.check.spoilt import KERAS, NATIVE, SPOILT
+
+pytestmark = pytest.mark.once
+
+
+def judged(draft: Draft, folder: Path) -> Verdict:
+    return judge(gather(draft.write(folder / "run")))
+
+
+class TestRules:
+    def test_a_valid_run_breaks_none(self, draft, tmp_path):
+        verdict = judged(draft, tmp_path)
+        assert verdict.violations == [] and verdict.notes == []
+        assert (verdict.cells, verdict.failed, verdict.rules) == (18, 0, len(RULES))
+
+    @pytest.mark.parametrize(
+        "spoilt", SPOILT, ids=[f"{spoilt.rule}-{place}" for place, spoilt in enumerate(SPOILT)]
+    )
+    def test_a_spoilt_run_breaks_one(self, draft, tmp_path, spoilt):
+        spoilt.spoil(draft)
+        verdict = judged(draft, tmp_path)
+        lines = [f"{found.where}: {found.what}; {found.remedy}" for _, found in verdict.violations]
+        assert {name for name, _ in verdict.violations} == {spoilt.rule}, lines
+        assert any(re.search(spoilt.said, line) for line in lines), lines
+        assert not any("\n" in line for line in lines)
+        assert all(found.where and found.what and found.remedy for _, found in verdict.violations)
+
+    def test_every_rule_is_broken_by_something_here(self):
+        assert {spoilt.rule for spoilt in SPOILT} == {rule.__name__ for rule in RULES}
+
+    def test_every_rule_says_what_it_is(self):
+        assert all(rule.__doc__ for rule in RULES)
+
+    def test_accuracy_that_is_too_good_raises_the_alarm_on_photographs_of_hot_dogs(self, draft, tmp_path):
+        scores = (0,) * 3 + (1,) * 197
+        rows = tuple(msgspec.structs.replace(row, test_accuracy=0.985) for row in draft.records[KERAS].curve)
+        draft.change(KERAS, {"accuracy.correct": scores, "accuracy.test": 0.985, "curve": rows})
+        assert judged(draft, tmp_path / "drawn").violations == []
+        draft.change_all({"cell.data.name": "hotdog.zip"})
+        ((rule, found),) = judged(draft, tmp_path / "photographs").violations
+        assert (rule, found.where) == ("leak", KERAS) and "0.9850" in found.what
+
+    def test_a_number_that_is_none_cannot_hide_in_memory_either(self, draft, tmp_path):
+        evidence = gather(draft.write(tmp_path / "run"))
+        for value in (math.nan, math.inf):
+            draft.change(KERAS, {"curve.1.train_loss": value})
+            records = tuple(draft.records.values())
+            verdict = judge(msgspec.structs.replace(evidence, records=records))
+            assert [rule for rule, _ in verdict.violations] == ["numbers"]
+
+
+class TestAllowed:
+    """What looks like a violation and is none."""
+
+    def test_a_failed_cell_is_counted_and_noted(self, draft, tmp_path):
+        draft.fail(KERAS)
+        verdict = judged(draft, tmp_path)
+        assert verdict.violations == [] and verdict.failed == 1
+        ((rule, note),) = verdict.notes
+        assert (rule, note.where, note.what) == ("cells", KERAS, "failed: WorkerDied: out of memory")
+
+    def test_every_declared_setting_may_differ_between_backends(self, draft, tmp_path):
+        for key in fairness.DECLARED:
+            for cell_id, made in draft.records.items():
+                outer, _, inner = key.partition(".")
+                value = {**made.settings[outer], inner: made.cell.backend} if inner else made.cell.backend
+                draft.change(cell_id, {f"settings.{outer}": value})
+        assert judged(draft, tmp_path).violations == []
+        assert all(reason for reason in fairness.DECLARED.values())
+
+    def test_a_resumed_cell_is_not_timed(self, draft, tmp_path):
+        draft.change(KERAS, {"throughput": None, "resumed": (1,)})
+        verdict = judged(draft, tmp_path)
+        assert verdict.violations == []
+        assert [note.what for _, note in verdict.notes] == ["not timed: broken off after epoch 1"]
+
+    def test_a_run_without_timing(self, draft, tmp_path):
+        draft.change_all({"throughput": None})
+        assert judged(draft, tmp_path).violations == []
+
+    def test_a_few_test_images_in_the_training_set_are_a_note(self, draft, tmp_path):
+        draft.share(2)
+        verdict = judged(draft, tmp_path)
+        assert verdict.violations == []
+        assert [(rule, note.what[:20]) for rule, note in verdict.notes] == [("leak", "2 of 200 test images")]
+
+    def test_training_that_the_validation_images_ended(self, draft, tmp_path):
+        rows = tuple(
+            msgspec.structs.replace(row, images=300, validation_accuracy=0.5)
+            for row in draft.records[NATIVE].curve[:2]
+        )
+        draft.change(
+            NATIVE,
+            {
+                "curve": rows, "training.train_images": 300, "training.validation_images": 100,
+                "accuracy.epoch": 1,
+            },
+        )  # fmt: skip
+        assert judged(draft, tmp_path / "ended").violations == []
+        draft.change(NATIVE, {"curve.0.validation_accuracy": None})
+        assert [rule for rule, _ in judged(draft, tmp_path / "unseen").violations] == ["numbers"]
+
+    def test_backends_that_stop_at_different_epochs_have_equal_batches_as_far_as_both_go(
+        self, draft, tmp_path
+    ):
+        for cell_id, made in draft.records.items():
+            if made.cell.track == "matched":
+                rows = tuple(
+                    msgspec.structs.replace(row, images=300, validation_accuracy=0.5) for row in made.curve
+                )
+                held = {"training.train_images": 300, "training.validation_images": 100}
+                draft.change(cell_id, {"curve": rows, **held})
+        made = draft.records[KERAS]
+        shorter = {"curve": made.curve[:2], "batches_sha256": made.batches_sha256[:2], "accuracy.epoch": 2}
+        draft.change(KERAS, shorter)
+        assert judged(draft, tmp_path).violations == []
+
+    def test_stored_features_have_no_batches(self, draft, tmp_path):
+        for cell_id, made in draft.records.items():
+            if made.cell.track == "matched":
+                draft.change(cell_id, {"training.phases.0.on": "features", "batches_sha256": ()})
+        assert judged(draft, tmp_path).violations == []
+
+    def test_a_fitted_classifier_has_no_curve_and_no_settings(self, draft, tmp_path):
+        for cell_id in draft.records:
+            changes = {
+                "curve": (),
+                "batches_sha256": (),
+                "settings": {},
+                "throughput": None,
+                "fit_seconds": 1.0,
+            }
+            draft.change(cell_id, {**changes, "accuracy.epoch": None, "trained_sha256": None})
+        assert judged(draft, tmp_path).violations == []
+
+    def test_a_published_checkpoint_that_the_framework_itself_verified(self, draft, tmp_path):
+        for cell_id, made in draft.records.items():
+            if made.cell.track == "native":
+                draft.change(cell_id, {"cell.weights.sha256": None, "cell.weights.name": "vgg16.h5"})
+        assert judged(draft, tmp_path).violations == []
+
+    def test_random_weights_have_no_hash_of_a_file(self, draft, tmp_path):
+        draft.change_all({"cell.weights.sha256": None, "cell.weights.name": "none"})
+        assert judged(draft, tmp_path).violations == []
+
+    def test_a_little_more_than_the_peak(self, draft, tmp_path):
+        draft.change(KERAS, {"throughput.achieved_flops": 1.62e11})
+        assert judged(draft, tmp_path).violations == []
+
+
+class TestChosen:
+    def test_rules_by_name_in_their_own_order(self):
+        assert [rule.__name__ for rule in rules.named(["leak", "seeds"])] == ["seeds", "leak"]
+        assert rules.named([]) == RULES
+
+    def test_a_rule_that_is_none(self):
+        with pytest.raises(UsageError, match="--rule speed: no such rule; there are: schema, cells"):
+            rules.named(["speed"])
+
+    def test_only_what_was_chosen_is_looked_at(self, draft, tmp_path):
+        draft.change(KERAS, {"gate": None, "accuracy": None})
+        evidence = gather(draft.write(tmp_path / "run"))
+        assert [rule for rule, _ in judge(evidence, rules.named(["gate"])).violations] == ["gate"]
+
+
+class TestEvidence:
+    def test_comparisons_hold_what_is_compared(self, draft):
+        compared: dict[str, set[str]] = {}
+        for made in draft.records.values():
+            compared.setdefault(comparison_of(made), set()).add(made.cell.backend)
+        everyone = {"pytorch", "gluon", "keras"}
+        assert compared == {
+            MATCHED: everyone, f"{MATCHED}-tuned": everyone, "native-finetune": everyone,
+        }  # fmt: skip
+
+    @pytest.mark.parametrize(
+        ("values", "said"),
+        [
+            ({"a": 1, "b": 1}, None),
+            ({"a": 1, "b": 2, "c": 2}, "b and c have 2, a has 1"),
+            ({"a": 1, "b": True}, "a has 1, b has true"),
+            ({"a": None, "b": "x"}, "a has null, b has x"),
+            ({**dict.fromkeys("abcdef", 1), "g": 2}, "a, b, c and 3 more have 1, g has 2"),
+            ({"a": sha256(1), "b": sha256(2)}, f"a has {sha256(1)[:12]}, b has {sha256(2)[:12]}"),
+        ],
+    )
+    def test_who_has_what(self, values, said):
+        assert parted(values) == said
+
+    def test_a_folder_that_holds_no_run(self, tmp_path):
+        with pytest.raises(UsageError, match="neither a plan nor records"):
+            gather(tmp_path)
+
+    def test_a_run_that_has_just_begun_misses_its_cells(self, draft, tmp_path):
+        draft.records.clear()
+        verdict = judged(draft, tmp_path)
+        assert {rule for rule, _ in verdict.violations} == {"cells"} and len(verdict.violations) == 18
+
+
+def test_each_record_is_read_once(draft, tmp_path, monkeypatch):
+    """However many rules look at it: a run of a thousand is to be judged while one waits."""
+    reads: list[Path] = []
+    original = record.read
+    monkeypatch.setattr(record, "read", lambda path: reads.append(path) or original(path))
+    judged(draft, tmp_path)
+    assert len(reads) == len(set(reads)) == len(draft.records)
