@@ -114,14 +114,15 @@ def _print(found: Comparison) -> None:
         out.print()
         out.print(_table(one))
     for heading, lines in (("Notes", shown.notes(found)), (shown.CHANGED, shown.changes(found))):
-        if lines:
-            out.print(f"\n{heading}", style="bold", markup=False, highlight=False)
+        if not lines:
+            continue
+        out.print(f"\n{heading}", style="bold", markup=False, highlight=False)
         listed = Table.grid(padding=(0, 1))
         for line in lines:
             listed.add_row("-", Text(line))
         out.print(listed)
     out.print()
-    out.print(shown.sentence(found), style="bold", markup=False, highlight=False)
+    out.print(shown.sentence(found), style="bold", markup=False, highlight=False, soft_wrap=True)
 
 
 def _table(content: document.Table) -> Table:

@@ -117,7 +117,7 @@ def _share(value: float, metric: Metric) -> str:
 
 
 def _p(value: float) -> str:
-    return "<.001" if value < 0.001 else f"{value:.3f}".removeprefix("0")
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _told(metric: Metric, row: Row) -> str:

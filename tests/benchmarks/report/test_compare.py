@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -14,81 +15,34 @@ import numpy as np
 from scipy import stats
 
 from backends.base import UsageError
-from benchmarks.harness.recipe import recipe_of
-from benchmarks.harness.record import Accuracy, Failure, Record, Training
+from benchmarks.harness.record import Record
 from benchmarks.report.compare import shown, verdicts
 from benchmarks.report.compare.changes import changes_of, foreign, machine_of
 from benchmarks.report.compare.pairs import pair_up
 from benchmarks.report.compare.verdicts import Comparison, Row, Thresholds
 from tests.benchmarks.report.samples import NOISY, variant_of
+from tests.benchmarks.report.two_runs import (
+    JITTER,
+    RIGHT,
+    cell,
+    environment,
+    failed,
+    right,
+    run_of,
+    sized,
+    without,
+)
 
 pytestmark = pytest.mark.once
 
-JITTER = (1.0, 1.01, 0.99)
-"""By which seeds of one cell differ in speed."""
 BELOW = "different, below the threshold"
-RIGHT = (1, 1, 1, 0) * 50
-"""150 of 200 test images."""
-
-
-def without(count: int) -> tuple[int, ...]:
-    """As `RIGHT`, but for the first so many images that were right."""
-    lost = [place for place, one in enumerate(RIGHT) if one][:count]
-    return tuple(0 if place in lost else one for place, one in enumerate(RIGHT))
-
-
-def right(record: Record, correct: tuple[int, ...]) -> Record:
-    accuracy = Accuracy(test=sum(correct) / len(correct), correct=correct, images=len(correct))
-    return msgspec.structs.replace(record, accuracy=accuracy)
-
-
-def environment(record: Record, **fields: Any) -> Record:
-    assert record.environment is not None
-    return msgspec.structs.replace(record, environment=msgspec.structs.replace(record.environment, **fields))
-
-
-def cell(record: Record, **fields: Any) -> Record:
-    return msgspec.structs.replace(record, cell=msgspec.structs.replace(record.cell, **fields))
-
-
-def failed(record: Record) -> Record:
-    return Record(
-        cell=record.cell, status="failed", error=Failure(type="NumericalError", message="the loss is nan"),
-        environment=record.environment, started=record.started, seconds=1.0,
-    )  # fmt: skip
-
-
-def sized(records: list[Record], size: int) -> list[Record]:
-    """The same, trained on images of this size."""
-    recipe = recipe_of("matched-resnet18-finetune")
-    training = Training(epochs=1, batch_size=4, image_size=size, optimizer=recipe.optimizer)
-    return [msgspec.structs.replace(record, training=training) for record in records]
-
-
 Run = Callable[..., list[Record]]
 
 
 @pytest.fixture
 def run(ok_record: Record) -> Run:
-    """Makes a run of one cell, three seeds that differ a little in speed and memory."""
-
-    def make(seeds: Sequence[int] = (0, 1, 2), *, slower: float = 1.0, memory: float = 1.0) -> list[Record]:
-        made = []
-        for seed in seeds:
-            quick = JITTER[seed % 3] / slower
-            timed = variant_of(
-                ok_record, "default", seed=seed, train_images_per_second=128.0 * quick,
-                inference_images_per_second=512.0 * JITTER[seed % 3],
-                end_to_end_images_per_second=100.0 * JITTER[seed % 3],
-            )  # fmt: skip
-            assert timed.memory is not None
-            peak = msgspec.structs.replace(
-                timed.memory, peak_rss_bytes=int(2**30 * memory * JITTER[seed % 3])
-            )
-            made.append(right(msgspec.structs.replace(timed, memory=peak), RIGHT))
-        return made
-
-    return make
+    """Makes a run of one cell."""
+    return partial(run_of, ok_record)
 
 
 def compare(baseline: list[Record], candidate: list[Record], **options: Any) -> Comparison:
