@@ -13,7 +13,7 @@ import mxnet as mx
 import numpy as np
 from mxnet import autograd, gluon
 
-from backends import allocator, weights
+from backends import allocator, denormals, weights
 from backends.architectures import LOSSES, is_parameter, trained_from
 from backends.base import (
     NORMALIZATIONS,
@@ -272,6 +272,7 @@ class FrameworkBackend(Backend):
             "computed_in": "bfloat16" if precision.in_use() else np.dtype(trained[0].dtype).name,
             # cuDNN lets float32 convolutions use TF32 unless this variable forbids it; MXNet has no switch.
             "tf32": os.environ.get("NVIDIA_TF32_OVERRIDE") != "0" if self._on_gpu else None,
+            "denormals": denormals.described(self._denormal_products()),
             "determinism": os.environ.get("MXNET_ENFORCE_DETERMINISM", "0") == "1",
             "batch_norm": {
                 "layers": len(norms),
@@ -302,6 +303,10 @@ class FrameworkBackend(Backend):
         return total - free  # MXNet's pool gives nothing back: what is taken now is the peak
 
     # How
+
+    def _denormal_products(self) -> np.ndarray:
+        normal = mx.nd.full((denormals.COUNT,), denormals.NORMAL, ctx=self._device)
+        return self.to_numpy(normal * denormals.FACTOR)
 
     def _to_device(self, array: mx.nd.NDArray) -> mx.nd.NDArray:
         return array.as_in_context(self._device)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from backends import allocator, weights
+from backends import allocator, denormals, weights
 from backends.architectures import LOSSES, head_widths, is_parameter, trained_from
 from backends.base import (
     Backend,
@@ -271,6 +271,7 @@ class FrameworkBackend(Backend):
             "tf32": None
             if self._device == "CPU:0"
             else tf.config.experimental.tensor_float_32_execution_enabled(),
+            "denormals": denormals.described(self._denormal_products()),
             "determinism": is_op_determinism_enabled(),
             "batch_norm": {
                 "layers": len(norms),
@@ -302,6 +303,10 @@ class FrameworkBackend(Backend):
         return int(tf.config.experimental.get_memory_info(self._device)["peak"])
 
     # How
+
+    def _denormal_products(self) -> np.ndarray:
+        with tf.device(self._device):
+            return self.to_numpy(tf.fill((denormals.COUNT,), denormals.NORMAL) * denormals.FACTOR)
 
     def _claim_keras(self) -> None:
         """Keras' global state as this session wants it, whatever ~/.keras/keras.json or anybody else said."""

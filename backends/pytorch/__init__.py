@@ -25,7 +25,7 @@ INFO = BackendInfo(
     packages=("torchvision", "timm"),
     architectures=("resnet18", "resnet18_v2", "vgg16", "efficientnet_lite0"),
     checkpoint_suffixes=(".pth", ".pt"),
-    tuning=("channels-last", "compile", "cudnn-benchmark", "keep-memory", "tf32"),
+    tuning=("channels-last", "compile", "cudnn-benchmark", "flush-denormals", "keep-memory", "tf32"),
     sources=(
         _torchvision("resnet18", "resnet18-f37072fd.pth"),
         _torchvision("vgg16", "vgg16-397923af.pth"),

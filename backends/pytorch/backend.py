@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from backends import allocator, weights
+from backends import allocator, denormals, weights
 from backends.architectures import LOSSES, is_parameter, trained_from
 from backends.base import (
     NORMALIZATIONS,
@@ -50,6 +50,8 @@ class FrameworkBackend(Backend):
         self._device = torch.device(session.device)
         self._tuning = tuning_of(INFO, session, _TUNED[self._device.type])
         allocator.keep_freed("keep-memory" in self._tuning)
+        # For this thread and those that it starts: torch's own begin with its first parallel operation.
+        torch.set_flush_denormal("flush-denormals" in self._tuning)
         _set_determinism(session.variant == "reproducible")
         torch.backends.cudnn.benchmark = "cudnn-benchmark" in self._tuning  # algorithms by their speed
         torch.set_float32_matmul_precision("high" if "tf32" in self._tuning else "highest")
@@ -282,6 +284,7 @@ class FrameworkBackend(Backend):
             "dtype": str(next(self._network.parameters()).dtype).removeprefix("torch."),
             "computed_in": self.session.precision,
             "tf32": self._allows_tf32() if self._device.type == "cuda" else None,
+            "denormals": denormals.described(self._denormal_products()),
             "determinism": torch.are_deterministic_algorithms_enabled(),
             "batch_norm": {
                 "layers": len(norms),
@@ -310,6 +313,11 @@ class FrameworkBackend(Backend):
 
     def _allows_tf32(self) -> bool:
         return bool(torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32)
+
+    @torch.inference_mode()
+    def _denormal_products(self) -> np.ndarray:
+        normal = torch.full((denormals.COUNT,), denormals.NORMAL, device=self._device)
+        return self.to_numpy(normal * denormals.FACTOR)
 
     def _to_device(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.to(self._device, non_blocking=True)
@@ -378,7 +386,7 @@ class FrameworkBackend(Backend):
 
 _TUNED: Mapping[str, tuple[str, ...]] = {
     # On CPUs torch.compile was tried and does not pay; see `benchmarks/test_tuning.py`.
-    "cpu": ("channels-last", "keep-memory"),
+    "cpu": ("channels-last", "flush-denormals", "keep-memory"),
     "cuda": ("channels-last", "compile", "cudnn-benchmark", "tf32"),
 }
 """What the tuned variant has, by kind of device."""

@@ -399,11 +399,12 @@ class TestTraining:
         settings = backend.settings()
         assert set(settings) == {
             "threads", "input_workers", "tuning", "compiled", "layout", "dtype", "computed_in", "tf32",
-            "determinism", "batch_norm", "optimizer", "loss", "dropout", "resize", "trained_parameters",
-            "parameters",
+            "denormals", "determinism", "batch_norm", "optimizer", "loss", "dropout", "resize",
+            "trained_parameters", "parameters",
         }  # fmt: skip
         assert json.loads(json.dumps(settings)) == settings  # plain values
         assert settings["threads"] == 2
+        assert settings["denormals"] in ("kept", "flushed", "flushed by some threads")
         assert settings["optimizer"]["learning_rates"] == [0.125]
         assert settings["optimizer"]["momentum"] == 0.5
         assert settings["optimizer"]["schedule"] == "constant"
