@@ -14,16 +14,17 @@ from rich.text import Text
 import backends
 from backends.base import BackendInfo, BenchmarkError, UsageError
 from benchmarks.commands import data, studies, weights
+from benchmarks.commands.check import check
 from benchmarks.commands.compare import compare
 from benchmarks.commands.doctor import doctor
+from benchmarks.commands.report import report
 from benchmarks.commands.run import run
 from benchmarks.commands.shared import display, err, out, require_report_libraries
 from benchmarks.commands.submit import submit
-from benchmarks.harness import plan, record, runner, source
+from benchmarks.harness import record, runner, source
 from benchmarks.harness.cache import write_whole
 from benchmarks.harness.environment import PROJECT
 from benchmarks.harness.recipe import all_recipes, recipes_of
-from benchmarks.harness.run import Run
 
 app = typer.Typer(
     name="python -m benchmarks",
@@ -81,37 +82,6 @@ def pretrain(
             )
 
 
-@app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
-def report(
-    context: typer.Context,
-    run: Annotated[str | None, typer.Option("--run", help="Name or path of the run. Default: local.")] = None,
-) -> None:
-    """Write `report.md` and its plots from the records and curves of a run, and merge the environments' JSON
-    files into `benchmark.json`.
-
-    RUN may also be given as the only argument. The options of `pytest benchmarks` are taken and passed over,
-    so that `tox run -m bench -- OPTIONS` can hand the same ones to every step.
-    """
-    name = run or _run_argument(context.args) or "local"
-    folder = Run(name).folder
-    if not (folder / "records").is_dir():
-        raise UsageError(
-            f"run {name}: {folder} has no records; `tox run -m bench` or `pytest benchmarks` makes some"
-        )
-    require_report_libraries()
-    from benchmarks.report import curves, illustrations, markdown, merge
-
-    records, measured = record.read_all(folder / "records"), curves.read_all(folder)
-    text = markdown.report(records, measured, run=folder.name)
-    for path, plot in illustrations.draw(records, measured).items():
-        (folder / path).parent.mkdir(exist_ok=True)
-        write_whole(folder / path, plot)
-    write_whole(folder / "report.md", text.encode())
-    merge.merge(folder)
-    out.print(text, markup=False, highlight=False, soft_wrap=True)
-    out.print(f"{folder / 'report.md'}", soft_wrap=True)
-
-
 @app.command()
 def readme(
     path: Annotated[Path, typer.Argument(help="The Markdown file.")] = Path("README.md"),
@@ -138,6 +108,8 @@ def schema() -> None:
 
 app.command()(run)
 app.command()(submit)
+app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})(report)
+app.command()(check)
 app.command()(compare)
 app.command()(doctor)
 app.command()(studies.advise)
@@ -158,28 +130,6 @@ def _cards(names: list[str] | None) -> tuple[BackendInfo, ...]:
             "no backend is installed; `tox run -e bench-pytorch --notest` makes an environment for one"
         )
     return cards
-
-
-def _run_argument(arguments: list[str]) -> str | None:
-    """The run among arguments that may hold `pytest benchmarks`' own options.
-
-    Raises:
-        UsageError: an option that no command has, or two runs.
-    """
-    flags = {flag.name: flag for flag in plan.FLAGS}
-    names = []
-    rest = iter(arguments)
-    for word in rest:
-        flag = flags.get(word.split("=")[0])
-        if flag is None and word.startswith("-"):
-            raise UsageError(f"report: no such option {word}; see `python -m benchmarks report --help`")
-        if flag is None:
-            names.append(word)
-        elif not flag.switch and "=" not in word:
-            next(rest, None)
-    if len(names) > 1:
-        raise UsageError(f"report: one run at a time, not {', '.join(names)}")
-    return names[0] if names else None
 
 
 def main() -> None:

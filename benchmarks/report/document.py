@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, TypeAlias, TypeVar
 
@@ -68,24 +69,36 @@ class Headline(msgspec.Struct, frozen=True):
     """Plain text."""
 
 
+class Document(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole report."""
+
+    title: str
+    """Plain text."""
+    headlines: tuple[Headline, ...] = ()
+    """What it comes to, in words."""
+    blocks: tuple[Block, ...] = ()
+    """What all that follows has in common."""
+    sections: tuple[Section, ...] = ()
+
+
 class Column(msgspec.Struct, Generic[Item], frozen=True):
     """A column of a table of items."""
 
     heading: str
     text: Callable[[Item], str]
     number: bool = False
-    """Numbers stand to the right."""
+    """Numbers stand to the right, and are sorted by the first number of their text where `order` says
+    nothing else."""
     order: Callable[[Item], float | None] | None = None
     record: Callable[[Item], str | None] | None = None
     """See `Cell`."""
 
     def cell(self, item: Item) -> Cell:
         """Of one row."""
-        return Cell(
-            text=self.text(item),
-            order=self.order(item) if self.order else None,
-            record=self.record(item) if self.record else None,
-        )
+        text = self.text(item)
+        order = self.order or (lambda _: first_number(text) if self.number else None)
+        record = self.record(item) if self.record else None
+        return Cell(text=text, order=order(item), record=record)
 
 
 def table_of(name: str, items: Iterable[Item], columns: Sequence[Column[Item]]) -> Table:
@@ -101,3 +114,21 @@ def table_of(name: str, items: Iterable[Item], columns: Sequence[Column[Item]]) 
 def filled(items: Sequence[Item], columns: Iterable[Column[Item]]) -> list[Column[Item]]:
     """The columns that say something of at least one item."""
     return [column for column in columns if any(column.text(item) for item in items)]
+
+
+def first_number(text: str) -> float | None:
+    """Of `~256.0 noisy` it is 256; None where there is none."""
+    found = NUMBER.search(text)
+    return float(found[0]) if found else None
+
+
+def plain(text: str) -> str:
+    """Text in one line. Letters that cannot be seen, such as those that turn the direction of writing, are
+    shown as a replacement: a file's name that has one is no name that one may trust."""
+    flat = " ".join(str(text).split())
+    return "".join(letter if letter.isprintable() or letter in JOINERS else "\ufffd" for letter in flat)
+
+
+NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
+JOINERS = "\u200c\u200d"
+"""Between letters of several scripts, and in emoji; they do no harm."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks.harness.record import Curves, Record
-from benchmarks.report import curves, parts, plots
+from benchmarks.report import plots
+from benchmarks.report.sections import accuracy, curves, learning, parts, rates
 
 
 def draw(records: Sequence[Record], measured: Sequence[Curves]) -> dict[str, bytes]:
@@ -14,4 +15,10 @@ def draw(records: Sequence[Record], measured: Sequence[Curves]) -> dict[str, byt
     panels = parts.panels(records)
     if panels:
         drawn[parts.PLOT] = plots.epoch_parts(panels)
+    accuracies = accuracy.drawn(records)
+    for dots in (*([accuracies] if accuracies else []), *rates.drawn(records)):
+        drawn[dots.path] = plots.dots(dots)
+    for learned in learning.drawn(records):
+        drawn[learned.over_epochs] = plots.learning_curves(learned)
+        drawn[learned.over_seconds] = plots.time_to_accuracy(learned)
     return drawn

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import backends
 from benchmarks.harness.recipe import recipes_by_id
 from benchmarks.harness.record import Record
-from benchmarks.report.markdown_table import Column
+from benchmarks.report.document import Column
 
 PROTOCOLS = (
     "finetune",
@@ -55,9 +55,27 @@ def side_by_side(records: Iterable[Record]) -> list[Record]:
 
 
 def conditions_columns(records: Iterable[Record]) -> list[Column[Record]]:
-    """Columns for variant, precision and device, as far as they are not the usual ones everywhere."""
+    """Columns for the run and the data, where they tell cells apart, and for variant, precision and device,
+    as far as they are not the usual ones everywhere."""
     records = list(records)
-    return [_of_cell(field) for field in unusual(records)]
+    told = [Column("run", run_of)] if any(map(run_of, records)) else []
+    told += [Column("data", data_title)] if several_data_sets(records) else []
+    return [*told, *(_of_cell(field) for field in unusual(records))]
+
+
+def run_of(record: Record) -> str:
+    """The run of a cell that several runs have; else empty."""
+    return record.cell.id.rpartition("/")[0]
+
+
+def several_data_sets(records: Iterable[Record]) -> bool:
+    """Whether cells saw other images, or another part of them."""
+    return len({(record.cell.data.sha256, record.cell.profile) for record in records}) > 1
+
+
+def data_title(record: Record) -> str:
+    """The data set of a cell, and how much of it was used."""
+    return f"{record.cell.data.name}, {record.cell.profile}"
 
 
 def unusual(records: Iterable[Record]) -> list[str]:

@@ -8,23 +8,25 @@ stands between them is this module's.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from benchmarks.harness import record
-from benchmarks.report import latency, overhead, parts, protocols, speed, tables
+from benchmarks.report import markdown
+from benchmarks.report.document import Block
+from benchmarks.report.sections import equality, latency, overhead, parts, protocols, results, speed
 
-MAKERS: dict[str, Callable[[Sequence[record.Record]], str]] = {
-    "table": tables.overview,
-    "parity": tables.parity_table,
-    "losses": tables.first_epochs_table,
-    "protocols": protocols.protocols_table,
-    "claims": protocols.claims,
-    "speed": speed.section,
-    "parts": lambda records: parts.parts_table(parts.measured(records)),
-    "latency": latency.section,
+MAKERS: dict[str, Callable[[Sequence[record.Record]], Iterable[Block]]] = {
+    "table": results.overview,
+    "parity": lambda records: [equality.parity_table(records)],
+    "losses": lambda records: [equality.first_epochs_table(records)],
+    "protocols": lambda records: [protocols.protocols_table(records)],
+    "claims": lambda records: [protocols.claims(records)],
+    "speed": speed.blocks,
+    "parts": lambda records: [parts.parts_table(parts.measured(records))],
+    "latency": latency.blocks,
 }
-MAKERS_OF_FOLDERS: dict[str, Callable[[Path], str]] = {
+MAKERS_OF_FOLDERS: dict[str, Callable[[Path], Block]] = {
     "overhead": overhead.overhead_table,
     "tuning": overhead.tuning_table,
 }
@@ -46,12 +48,12 @@ def regenerate(text: str, project: Path) -> str:
     def block(match: re.Match[str]) -> str:
         folder = project / match["folder"]
         if match["kind"] in MAKERS_OF_FOLDERS:
-            made = MAKERS_OF_FOLDERS[match["kind"]](folder)
+            made = markdown.blocks([MAKERS_OF_FOLDERS[match["kind"]](folder)])
         else:
             records = record.read_all(folder)
             if not records:
                 raise record.RecordError(f"{folder}: no records for the table of that name")
-            made = MAKERS[match["kind"]](records)
+            made = markdown.blocks(MAKERS[match["kind"]](records))
         return f"{match[1]}\n{made}\n\n{match['end']}"
 
     return BLOCK.sub(block, text)

@@ -162,7 +162,8 @@ def test_data_show_draws_a_picture(data_folder, tmp_path):
         (["pretrain", "--backend", "jax"], "no backend 'jax'"),
         (["report", "no-such-run"], "has no records"),
         (["report", "--nonsense"], "no such option --nonsense"),
-        (["report", "a", "b"], "one run at a time"),
+        (["report", "a", "b"], "run a: "),
+        (["report", "--margin", "2"], "a share, above 0 and at most 1"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(words, complaint):

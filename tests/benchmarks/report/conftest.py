@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from benchmarks.harness.measurement.figures import Attempt
@@ -45,3 +46,16 @@ def curves(ok_record) -> Callable[..., Curves]:
         return Curves(**{**usual, **fields})
 
     return make
+
+
+@pytest.fixture
+def a_run(ok_record, failed_record, three_variants, curves) -> tuple[list[Record], list[Curves]]:
+    """Records and curves with some of everything."""
+    first = three_variants[0]
+    cell = msgspec.structs.replace(first.cell, id=f"keras-{first.cell.recipe}-s0", backend="keras")
+    other = msgspec.structs.replace(first, cell=cell)
+    again = variant_of(first, "default", seed=1, train_images_per_second=120.0)
+    return [ok_record, failed_record, *three_variants, again, other], [
+        curves(),
+        curves("gluon", left_out=("batch 64, 96 px, 2 threads: a step takes 12 s",)),
+    ]

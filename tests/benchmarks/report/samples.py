@@ -1,4 +1,4 @@
-"""Cells in other variants, points of curves, and how a table is read back."""
+"""Cells in other variants, and points of curves."""
 
 from __future__ import annotations
 
@@ -36,13 +36,3 @@ def point(batch_size: int, image_size: int, threads: int, rate: float, **fields:
         batch_size=batch_size, image_size=image_size, threads=threads, train_images_per_second=rate,
         inference_images_per_second=4 * rate, **{**usual, **fields},
     )  # fmt: skip
-
-
-def rows_of(text: str) -> list[dict[str, str]]:
-    """A Markdown table's rows, each cell under its heading."""
-    headings, _, *rows = [
-        [cell.strip() for cell in line.strip("|").split(" | ")]
-        for line in text.splitlines()
-        if line.startswith("|")
-    ]
-    return [dict(zip(headings, row, strict=True)) for row in rows]

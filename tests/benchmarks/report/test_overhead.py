@@ -5,7 +5,8 @@ import json
 import pytest
 
 from benchmarks.harness.record import RecordError
-from benchmarks.report.overhead import overhead_table, tuning_table
+from benchmarks.report.markdown_table import table
+from benchmarks.report.sections.overhead import overhead_table, tuning_table
 
 pytestmark = pytest.mark.once
 pytest.importorskip("scipy", reason="the report's libraries are not in the frameworks' environments")
@@ -31,7 +32,7 @@ def folder(tmp_path):
 
 
 def test_the_harness_against_others(folder):
-    assert overhead_table(folder).splitlines() == [
+    assert table(overhead_table(folder)).splitlines() == [
         "| against  | backend            | variant          | px | ratio | 95 %           | pairs | target"
         " | peak memory |",
         "| -------- | ------------------ | ---------------- | -: | ----: | -------------- | ----: | -----:"
@@ -44,7 +45,7 @@ def test_the_harness_against_others(folder):
 
 
 def test_what_is_switched_on(folder):
-    *_, row = tuning_table(folder).splitlines()
+    *_, row = table(tuning_table(folder)).splitlines()
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells == ["Keras (TensorFlow)", "xla", "96", "0.800", "[0.980, 1.010]", "6.0", "2e-06"]
 

@@ -7,13 +7,14 @@ import pytest
 
 pytest.importorskip("scipy", reason="the report's libraries are in the report's environment only")
 
-from benchmarks.report import latency, parts
-from tests.benchmarks.report.samples import rows_of, variant_of
+from benchmarks.report.sections import latency, parts
+from tests.benchmarks.report.documents import rows_of
+from tests.benchmarks.report.samples import variant_of
 
 
 class TestParts:
     def test_they_are_told_in_milliseconds_and_percent(self, measured_record):
-        row = rows_of(parts.section([measured_record]))[0]
+        row = rows_of(parts.blocks([measured_record]))[0]
         assert {name: row[name] for name in ("decode", "forward", "backward", "epoch")} == {
             "decode": "2.000",
             "forward": "2.000",
@@ -29,8 +30,8 @@ class TestParts:
 
     def test_a_part_that_there_is_none_of_is_blank(self, measured_record):
         stored = msgspec.structs.replace(measured_record.throughput.parts, decode=None)
-        text = parts.section([measured_record, variant_of(measured_record, parts=stored)])
-        assert [row["decode"] for row in rows_of(text)] == ["2.000", ""]
+        made = parts.blocks([measured_record, variant_of(measured_record, parts=stored)])
+        assert [row["decode"] for row in rows_of(made)] == ["2.000", ""]
 
     def test_several_seeds_are_their_median(self, measured_record):
         others = [
@@ -42,7 +43,7 @@ class TestParts:
             )
             for seed, forward in ((1, 0.003), (2, 0.009))
         ]
-        (row,) = rows_of(parts.section([measured_record, *others]))
+        (row,) = rows_of(parts.blocks([measured_record, *others]))
         assert (row["seeds"], row["forward"]) == ("3", "3.000")
 
     def test_each_network_and_image_size_is_a_panel(self, measured_record):
@@ -52,18 +53,18 @@ class TestParts:
         assert titles == [("matched resnet18, finetune, 64 px", 2), ("matched resnet18, finetune, 96 px", 1)]
 
     def test_old_records_have_none(self, ok_record):
-        assert parts.section([ok_record]) == "" and parts.panels([ok_record]) == []
+        assert parts.blocks([ok_record]) == () and parts.panels([ok_record]) == []
 
 
 class TestLatency:
     def test_percentiles_are_in_milliseconds(self, measured_record):
-        row = rows_of(latency.section([measured_record]).split("\n\n")[1])[0]
+        row = rows_of(latency.blocks([measured_record]))[0]
         assert (row["p50"], row["p95"], row["p99"]) == ("4.00", "4.50", "6.00")
 
     def test_batch_sizes_are_columns(self, measured_record):
         few = measured_record.throughput.inference_by_batch[:1]
-        text = latency.section([measured_record, variant_of(measured_record, inference_by_batch=few)])
-        rows = rows_of(text.split("\n\n")[3])
+        made = latency.blocks([measured_record, variant_of(measured_record, inference_by_batch=few)])
+        rows = rows_of(made[2:])
         assert [(row["batch 1"], row["32"]) for row in rows] == [("250.0", "~512.0"), ("250.0", "")]
 
     def test_one_seed_that_was_not_steady_is_marked(self, measured_record):
@@ -72,8 +73,8 @@ class TestLatency:
             for rate in measured_record.throughput.inference_by_batch
         )
         other = variant_of(measured_record, "default", seed=1, inference_by_batch=rates)
-        (row,) = rows_of(latency.section([measured_record, other]).split("\n\n")[3])
+        (row,) = rows_of(latency.blocks([measured_record, other])[2:])
         assert (row["batch 1"], row["32"]) == ("375.0", "~768.0")
 
     def test_old_records_have_none(self, ok_record):
-        assert latency.section([ok_record]) == ""
+        assert latency.blocks([ok_record]) == ()

@@ -12,8 +12,12 @@ from benchmarks.__main__ import main
 from benchmarks.harness import record
 from benchmarks.harness.record import RangeTest
 from benchmarks.harness.run import Run
-from benchmarks.report import curves as curves_section
-from benchmarks.report import illustrations, markdown, parts, plots
+from benchmarks.report import illustrations, plots
+from benchmarks.report.plots import style
+from benchmarks.report.plots.parts import SEGMENTS
+from benchmarks.report.sections import curves as curves_section
+from benchmarks.report.sections import parts
+from tests.benchmarks.report.documents import report_of
 from tests.benchmarks.report.samples import NOISY, point
 
 
@@ -65,8 +69,8 @@ class TestEpochParts:
         assert "matched resnet18, finetune, 64 px" in found and found.count("10.00") == 3
 
     def test_parts_are_told_apart_without_colour(self):
-        hatches = [hatch for _, hatch in plots.SEGMENTS.values()]
-        assert tuple(plots.SEGMENTS) == parts.SEGMENTS and len(set(hatches)) == len(hatches)
+        hatches = [hatch for _, hatch in SEGMENTS.values()]
+        assert tuple(SEGMENTS) == parts.SEGMENTS and len(set(hatches)) == len(hatches)
 
     def test_the_same_figures_give_the_same_bytes(self, three_variants):
         made = plots.epoch_parts(parts.panels(three_variants))
@@ -91,7 +95,10 @@ class TestCurve:
             for variant, precision in (("default", "float32"), ("tuned", "float32"), ("tuned", "bfloat16"))
             for line in self.plot(curves(backend, variant=variant, precision=precision)).lines
         ]
-        styles = {(style["marker"], style["linestyle"]) for style in map(plots._style, lines)}
+        styles = {
+            (drawn["marker"], drawn["linestyle"])
+            for drawn in (style.line_style(line.backend, line.variant) for line in lines)
+        }
         assert len(styles) == len(lines) == 12
 
     def test_what_is_not_to_be_relied_on_is_hollow(self, curves):
@@ -112,19 +119,25 @@ class TestCurve:
     @pytest.mark.parametrize("name", ["<b> & $x$", "a\x00\nb", "_x"])
     def test_a_name_is_text_and_nothing_else(self, curves, name):
         found = texts(plots.curve(self.plot(curves(architecture=name, backend=name))))
-        shown = "ab" if "\n" in name else name
+        shown = "a\ufffd b" if "\n" in name else name
         assert any(text.replace(" ", "").startswith(f"matched{shown.replace(' ', '')}:") for text in found)
 
 
 class TestIllustrations:
     def test_the_report_shows_what_is_drawn(self, three_variants, curves):
         measured = [curves(), curves("keras", architecture="vgg16")]
-        text = markdown.report(three_variants, measured, run="x")
+        text = report_of(three_variants, measured)
         shown = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
-        assert sorted(shown) == sorted(illustrations.draw(three_variants, measured)) and len(shown) == 7
+        assert (
+            sorted(shown) == sorted(illustrations.draw(three_variants, measured))
+            and len(shown) == len(set(shown)) == 12
+        )
 
-    def test_old_records_have_none(self, ok_record):
-        assert illustrations.draw([ok_record], []) == {}
+    def test_old_records_have_no_parts(self, ok_record):
+        assert parts.PLOT not in illustrations.draw([ok_record], [])
+
+    def test_what_failed_has_none(self, failed_record):
+        assert illustrations.draw([failed_record], []) == {}
 
     def test_the_command_writes_them(self, three_variants, curves, tmp_path, monkeypatch):
         run = Run(str(tmp_path / "x"))
@@ -137,6 +150,6 @@ class TestIllustrations:
             main()
         assert not ended.value.code
         drawn = illustrations.draw(three_variants, [curves()])
-        assert len(drawn) == 4
+        assert len(drawn) == 9
         assert {path: (run.folder / path).read_bytes() for path in drawn} == drawn
         assert all(path in (run.folder / "report.md").read_text() for path in drawn)

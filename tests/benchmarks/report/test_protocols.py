@@ -9,8 +9,9 @@ pytest.importorskip("scipy", reason="the report's libraries are in the report's 
 
 from backends.optimizers import SGD
 from benchmarks.harness.record import Accuracy, Extraction, PhaseTraining, Record, Training
-from benchmarks.report import markdown, protocols, statistics
-from tests.benchmarks.report.samples import rows_of
+from benchmarks.report import statistics
+from benchmarks.report.sections import protocols
+from tests.benchmarks.report.documents import report_of, rows_of
 
 
 class TestMcNemar:
@@ -26,7 +27,7 @@ class TestMcNemar:
         assert statistics.mcnemar([1, 0, 1], [1, 0, 1]) == (0, 0, 1.0)
 
     def test_other_images_cannot_be_compared(self):
-        with pytest.raises(ValueError, match="shorter"):
+        with pytest.raises(ValueError, match="not the same"):
             statistics.mcnemar([1, 0], [1])
 
 
@@ -48,14 +49,14 @@ class TestLeastDifference:
 
 class TestTable:
     def test_the_published_figure_stands_beside_ours(self, ok_record):
-        text = protocols.protocols_table([cell_of(ok_record, "matched-resnet18-finetune")])
-        row = text.splitlines()[-1]
-        assert ".940 (d2l PyTorch ResNet-18" in row
-        assert "0.750 [0.686, 0.805]" in row
-        assert "network A's weights unless" in row
+        (row,) = rows_of(protocols.protocols_table([cell_of(ok_record, "matched-resnet18-finetune")]))
+        assert ".940 (d2l PyTorch ResNet-18" in row["published"]
+        assert row["ours [95 %]"] == "0.750 [0.686, 0.805]"
+        assert "network A's weights unless" in row["why they differ"]
 
     def test_what_nobody_reports_is_said_to_be_none(self, ok_record):
-        assert "| none " in protocols.protocols_table([cell_of(ok_record, "003-vgg16-momentum-0.9")])
+        (row,) = rows_of(protocols.protocols_table([cell_of(ok_record, "003-vgg16-momentum-0.9")]))
+        assert row["published"] == "none"
 
     def test_training_time_counts_epochs_and_extraction_but_no_evaluation(self, ok_record):
         stores = tuple(
@@ -90,10 +91,11 @@ class TestTable:
             ("tuned", "float32"),
             ("tuned", "bfloat16"),
         ]
-        assert "precision" not in protocols.protocols_table(three_variants[:1])
+        assert "precision" not in protocols.protocols_table(three_variants[:1]).headings
 
     def test_a_failed_cell_keeps_its_row(self, failed_record):
-        assert "| failed " in protocols.protocols_table([cell_of(failed_record, "003-fc7")])
+        (row,) = rows_of(protocols.protocols_table([cell_of(failed_record, "003-fc7")]))
+        assert row["ours [95 %]"] == "failed"
 
 
 class TestClaims:
@@ -137,7 +139,7 @@ class TestClaims:
         assert protocols.claims([other, second]) == ""
 
     def test_the_report_has_them(self, ok_record):
-        text = markdown.report(self.pair(ok_record, (1, 1), (1, 0)), run="x")
+        text = report_of(self.pair(ok_record, (1, 1), (1, 0)))
         assert "## The documents' figures and ours" in text
         assert "004 says: the fixed extractor" in text
         assert "### 004-frozen" in text

@@ -9,10 +9,12 @@ import pytest
 
 pytest.importorskip("scipy", reason="the report's libraries are in the report's environment only")
 
-from benchmarks.report import speed
-from benchmarks.report.speed import Cost, break_even
-from benchmarks.report.variants import variants
-from tests.benchmarks.report.samples import NOISY, rows_of, variant_of
+from benchmarks.report import markdown
+from benchmarks.report.sections import speed
+from benchmarks.report.sections.speed import Cost, break_even
+from benchmarks.report.sections.variants import variants
+from tests.benchmarks.report.documents import rows_of
+from tests.benchmarks.report.samples import NOISY, variant_of
 
 
 class TestBreakEven:
@@ -47,7 +49,7 @@ class TestBreakEven:
         tuned = variant_of(
             measured_record, compile_seconds=compile_seconds, end_to_end_images_per_second=end_to_end
         )
-        assert [row["pays after"] for row in rows_of(speed.section([measured_record, tuned]))] == ["", said]
+        assert [row["pays after"] for row in rows_of(speed.blocks([measured_record, tuned]))] == ["", said]
 
     def test_without_compilation_there_is_none(self, ok_record):
         rows = variants([ok_record, variant_of(ok_record, train_images_per_second=256.0)])
@@ -93,7 +95,7 @@ class TestTimesDefault:
     def test_without_a_default_it_is_blank(self, measured_record):
         rows = variants([variant_of(measured_record)])
         assert speed.times_default(rows[0]) is None
-        assert "x default" not in speed.speed_table(rows)
+        assert "x default" not in speed.speed_table(rows).headings
 
     def test_another_image_size_is_no_default_of_it(self, measured_record):
         tuned = variant_of(measured_record, image_size=96)
@@ -120,8 +122,9 @@ class TestTable:
         assert rates == ["128.0", "160.0", "~256.0 noisy"]
 
     def test_a_record_without_the_new_figures_has_its_row(self, ok_record):
-        text = speed.section([ok_record])
-        assert rows_of(text)[0]["train images/s"] == "128.0"
+        made = speed.blocks([ok_record])
+        assert rows_of(made)[0]["train images/s"] == "128.0"
+        text = markdown.blocks(made)
         assert "utilisation" not in text and "pays after" not in text and "disturbed" not in text
 
     def test_what_is_shown_is_explained(self, three_variants, ok_record):
@@ -132,16 +135,16 @@ class TestTable:
         ]
 
     def test_what_made_a_rate_steady_is_named(self, measured_record, ok_record):
-        assert "Steady: medians of two windows." in speed.section([measured_record])
-        assert "Steady" not in speed.section([ok_record])
+        assert "Steady: medians of two windows." in speed.blocks([measured_record])
+        assert "Steady" not in markdown.blocks(speed.blocks([ok_record]))
 
     def test_nothing_timed_is_no_section(self, failed_record):
-        assert speed.section([failed_record]) == ""
+        assert speed.blocks([failed_record]) == ()
 
     def test_what_was_not_timed_is_named(self, measured_record):
         other = msgspec.structs.replace(variant_of(measured_record, seed=1), throughput=None)
-        assert f"Not timed: {other.cell.id}." in speed.section([measured_record, other])
-        assert "Not timed" not in speed.section([measured_record])
+        assert f"Not timed: {other.cell.id}." in speed.blocks([measured_record, other])
+        assert "Not timed" not in markdown.blocks(speed.blocks([measured_record]))
 
     @pytest.mark.parametrize("text", ["a|b", "<script>x</script>", "a\n\n# b", "`code`", "[x](javascript:y)"])
     def test_nothing_in_a_record_can_break_it(self, measured_record, text):
@@ -150,7 +153,7 @@ class TestTable:
         throughput = msgspec.structs.replace(measured_record.throughput, conditions=conditions)
         hostile = msgspec.structs.replace(measured_record, cell=cell, throughput=throughput)
         untimed = msgspec.structs.replace(hostile, throughput=None)
-        made = speed.section([hostile, untimed])
+        made = markdown.blocks(speed.blocks([hostile, untimed]))
         assert "<" not in made and "](" not in made and "`" not in made and "\n#" not in made
         for block in made.split("\n\n"):
             bars = {line.replace("\\|", "").count("|") for line in block.splitlines()}
@@ -159,19 +162,21 @@ class TestTable:
 
 class TestDisturbances:
     def test_noisy_cells_are_listed_with_reasons_and_repetitions(self, three_variants):
-        text = speed.disturbances(three_variants)
-        assert text.startswith("Noisy cells: 1. Disturbed timings that were given up and repeated: 2.")
-        (row,) = rows_of(text)
+        said, table = speed.disturbances(three_variants)
+        assert said == "Noisy cells: 1. Disturbed timings that were given up and repeated: 2."
+        (row,) = rows_of(table)
         assert row["cell"] == "pytorch-matched-resnet18-finetune-tuned-bfloat16-s0"
         assert row["while its figure was taken"] == "other processes kept 0.90 of 2 cores busy"
         assert (row["repeated"], row["since before"]) == ("2", row["while its figure was taken"])
 
     def test_what_was_quiet_when_repeated_is_not_noisy(self, three_variants):
         disturbed = three_variants[1].throughput.disturbed[:1]
-        text = speed.disturbances([variant_of(three_variants[0], disturbed=disturbed)])
-        assert text.startswith("Noisy cells: 0. Disturbed timings that were given up and repeated: 1.")
-        assert rows_of(text)[0]["while its figure was taken"] == "quiet at last"
+        said, table = speed.disturbances([variant_of(three_variants[0], disturbed=disturbed)])
+        assert said == "Noisy cells: 0. Disturbed timings that were given up and repeated: 1."
+        assert rows_of(table)[0]["while its figure was taken"] == "quiet at last"
 
     def test_quiet_cells_are_said_to_be(self, measured_record, ok_record):
-        assert "No timing was disturbed" in speed.disturbances([measured_record, ok_record])
-        assert speed.disturbances([ok_record]) == ""
+        assert speed.disturbances([measured_record, ok_record]) == (
+            "No timing was disturbed by other work on the machine.",
+        )
+        assert speed.disturbances([ok_record]) == ()

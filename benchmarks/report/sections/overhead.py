@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness.record import RecordError
+from benchmarks.report.document import Column, Table, table_of
 from benchmarks.report.labels import backend_title
-from benchmarks.report.markdown_table import Column, table_of
 
 TARGETS = {
     ("leanest", "pytorch"): 0.97,
@@ -29,7 +29,7 @@ Entry = dict[str, Any]
 """A test's `extra_info`."""
 
 
-def overhead_table(folder: Path) -> str:
+def overhead_table(folder: Path) -> Table:
     """How many times as fast the harness is as what it is held against.
 
     Raises:
@@ -46,10 +46,10 @@ def overhead_table(folder: Path) -> str:
         Column[Entry]("target", _target, number=True),
         Column[Entry]("peak memory", _memory, number=True),
     )
-    return table_of(_sorted(folder, tuned_apart=False), columns)
+    return table_of("The harness against other loops", _sorted(folder, tuned_apart=False), columns)
 
 
-def tuning_table(folder: Path) -> str:
+def tuning_table(folder: Path) -> Table:
     """What each thing that an expert may switch on brings: the evidence for what `tuned` has.
 
     Raises:
@@ -64,7 +64,7 @@ def tuning_table(folder: Path) -> str:
         Column[Entry]("first step s", lambda entry: f"{entry['first_step_seconds']:.1f}", number=True),
         Column[Entry]("logits differ by", lambda entry: f"{entry['logit_difference']:.0e}", number=True),
     )
-    return table_of(_sorted(folder, tuned_apart=True), columns)
+    return table_of("What each tuning brings", _sorted(folder, tuned_apart=True), columns)
 
 
 def _sorted(folder: Path, *, tuned_apart: bool) -> Sequence[Entry]:

@@ -7,15 +7,16 @@ from functools import partial
 
 from benchmarks.harness.recipe import Recipe, recipes_by_id
 from benchmarks.harness.record import Record
+from benchmarks.report.document import Column, Table, table_of
 from benchmarks.report.labels import backend_title, in_words, place, unusual, variant_place
-from benchmarks.report.markdown_table import Column, table_of
-from benchmarks.report.statistics import least_difference, mcnemar, wilson
+from benchmarks.report.sections.results import accuracy_order, accuracy_text
+from benchmarks.report.statistics import least_difference, mcnemar
 
 SIGNIFICANT = 0.05
 """Of a two-sided test."""
 
 
-def protocols_table(records: Iterable[Record]) -> str:
+def protocols_table(records: Iterable[Record]) -> Table:
     """One row per cell: what the document's authors report, what we got, and why the two are not the same."""
     recipes = recipes_by_id()
     rows = [
@@ -31,7 +32,12 @@ def protocols_table(records: Iterable[Record]) -> str:
         Column("architecture", lambda row: row[1].cell.architecture),
         *(Column(field, partial(_field, field)) for field in unusual(record for _, record in rows)),
         Column("published", _published),
-        Column("ours [95 %]", lambda row: accuracy_text(row[1])),
+        Column(
+            "ours [95 %]",
+            lambda row: accuracy_text(row[1]),
+            order=lambda row: accuracy_order(row[1]),
+            record=lambda row: row[1].cell.id,
+        ),
         Column("epochs", lambda row: epochs_text(row[1])),
         Column(
             "training s",
@@ -40,21 +46,13 @@ def protocols_table(records: Iterable[Record]) -> str:
         ),
         Column("why they differ", lambda row: row[0].difference),
     ]
-    return table_of(rows, columns)
+    return table_of("The documents' figures and ours", rows, columns)
 
 
 def is_documented(record: Record) -> bool:
     """Whether others report a figure for the cell's protocol, or claim something of it."""
     recipe = recipes_by_id().get(record.cell.recipe)
     return recipe is not None and bool(recipe.published or recipe.claim)
-
-
-def accuracy_text(record: Record) -> str:
-    """Test accuracy with Wilson's interval."""
-    if record.accuracy is None:
-        return "failed"
-    interval = wilson(sum(record.accuracy.correct), record.accuracy.images)
-    return f"{record.accuracy.test:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
 
 
 def epochs_text(record: Record) -> str:
@@ -100,7 +98,8 @@ def _conditions(record: Record) -> tuple[object, ...]:
     """What two cells must share to be compared."""
     cell = record.cell
     size = record.training.image_size if record.training else None
-    return (cell.backend, cell.seed, cell.variant, cell.device, cell.precision, size)
+    data = (cell.data.sha256, cell.profile)
+    return (cell.backend, cell.seed, cell.variant, cell.device, cell.precision, size, *data)
 
 
 def _verdict(recipe: Recipe, record: Record, other: Record) -> str:

@@ -9,8 +9,8 @@ from statistics import median
 
 from benchmarks.harness.measurement.figures import Throughput
 from benchmarks.harness.record import Record
-from benchmarks.report.markdown_table import Column, table_of
-from benchmarks.report.variants import Variant, head, variants
+from benchmarks.report.document import Block, Column, Table, table_of
+from benchmarks.report.sections.variants import Variant, head, variants
 
 READING = """\
 - **Latency** is the time from one image in host memory to its logits there, each image waited for before the
@@ -18,28 +18,28 @@ READING = """\
 - **Inference by batch size** is the images/s of steady repetitions at that size; "~" as above."""
 
 
-def section(records: Sequence[Record]) -> str:
-    """Both tables; empty where neither was measured."""
+def blocks(records: Sequence[Record]) -> tuple[Block, ...]:
+    """Both tables; none where neither was measured."""
     rows = variants(records)
     single = [row for row in rows if _latency("p50")(row)]
     batched = [row for row in rows if any(throughput.inference_by_batch for throughput in row.throughputs)]
-    parts = []
+    parts: list[Block] = []
     if single:
         parts += ["Batch of one image, in milliseconds:", latency_table(single)]
     if batched:
         parts += ["Inference images/s by batch size:", by_batch_table(batched)]
-    return "\n\n".join(parts)
+    return tuple(parts)
 
 
-def latency_table(rows: Sequence[Variant]) -> str:
+def latency_table(rows: Sequence[Variant]) -> Table:
     """Percentiles of one image's way through the network, in milliseconds."""
     columns: list[Column[Variant]] = [
         Column(name, _latency(name), number=True) for name in ("p50", "p95", "p99")
     ]
-    return table_of(rows, [*head(rows), *columns])
+    return table_of("Latency of one image, in milliseconds", rows, [*head(rows), *columns])
 
 
-def by_batch_table(rows: Sequence[Variant]) -> str:
+def by_batch_table(rows: Sequence[Variant]) -> Table:
     """Images/s, a column for each batch size."""
     sizes = sorted(
         {
@@ -53,7 +53,7 @@ def by_batch_table(rows: Sequence[Variant]) -> str:
         Column(f"batch {size}" if size == sizes[0] else str(size), partial(_rate, size), number=True)
         for size in sizes
     ]
-    return table_of(rows, [*head(rows), *columns])
+    return table_of("Inference images/s by batch size", rows, [*head(rows), *columns])
 
 
 def _latency(name: str) -> Callable[[Variant], str]:

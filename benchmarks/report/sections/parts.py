@@ -9,9 +9,9 @@ from itertools import groupby
 import msgspec
 
 from benchmarks.harness.record import Record
+from benchmarks.report.document import Block, Column, Plot, Table, filled, table_of
 from benchmarks.report.labels import protocol_or_recipe
-from benchmarks.report.markdown_table import Column, filled, table_of
-from benchmarks.report.variants import Variant, head, variants
+from benchmarks.report.sections.variants import Variant, head, variants
 
 PLOT = "plots/parts.svg"
 SEGMENTS = ("wait", "transfer", "forward", "backward", "update", "beside")
@@ -43,16 +43,16 @@ class Panel(msgspec.Struct, frozen=True, kw_only=True):
     bars: tuple[Bar, ...]
 
 
-def section(records: Sequence[Record]) -> str:
-    """The table and the plot; empty where the parts were not measured."""
+def blocks(records: Sequence[Record]) -> tuple[Block, ...]:
+    """The table and the plot; none where the parts were not measured."""
     rows = measured(records)
     if not rows:
-        return ""
-    alt = (
+        return ()
+    shown = (
         "Stacked bars, one for each variant of each backend: milliseconds of an image's training that go to"
         " waiting, transfer, forward, backward, update and work beside it; a mark shows the epoch as measured"
     )
-    return f"Milliseconds per image:\n\n{parts_table(rows)}\n\n![{alt}]({PLOT})"
+    return "Milliseconds per image:", parts_table(rows), Plot(path=PLOT, text=shown)
 
 
 def measured(records: Iterable[Record]) -> list[Variant]:
@@ -60,7 +60,7 @@ def measured(records: Iterable[Record]) -> list[Variant]:
     return [row for row in variants(records) if _milliseconds("epoch", row) is not None]
 
 
-def parts_table(rows: Sequence[Variant]) -> str:
+def parts_table(rows: Sequence[Variant]) -> Table:
     """One row for each variant."""
     columns: list[Column[Variant]] = [
         Column("decode", partial(_text, "decode"), number=True),
@@ -72,7 +72,9 @@ def parts_table(rows: Sequence[Variant]) -> str:
         ),
         Column("explained", partial(_percent, "explained"), number=True),
     ]
-    return table_of(rows, [*head(rows), *filled(rows, columns)])
+    return table_of(
+        "Milliseconds per image, by part of an epoch", rows, [*head(rows), *filled(rows, columns)]
+    )
 
 
 def panels(records: Iterable[Record]) -> list[Panel]:

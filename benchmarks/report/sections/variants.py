@@ -9,16 +9,19 @@ import msgspec
 
 from benchmarks.harness.measurement.figures import Throughput
 from benchmarks.harness.record import CellDescription, Record
+from benchmarks.report.document import Column
 from benchmarks.report.labels import (
     USUAL,
     backend_title,
+    data_title,
     in_words,
     place,
     protocol_or_recipe,
+    run_of,
+    several_data_sets,
     unusual,
     variant_place,
 )
-from benchmarks.report.markdown_table import Column
 
 
 class Timed(msgspec.Struct, frozen=True):
@@ -93,18 +96,29 @@ def variants(records: Iterable[Record]) -> list[Variant]:
 
 def head(rows: Sequence[Variant]) -> list[Column[Variant]]:
     """The columns that tell the rows apart."""
+    records = [row.cells[0].record for row in rows]
     several_seeds = any(len(row.cells) > 1 for row in rows)
     return [
+        *([Column("run", _run)] if any(map(run_of, records)) else []),
+        *([Column("data", _data)] if several_data_sets(records) else []),
         Column("track", lambda row: row.cell.track),
         Column("protocol", lambda row: protocol_or_recipe(row.cells[0].record)),
         Column("backend", lambda row: backend_title(row.cell.backend)),
         Column("architecture", lambda row: row.cell.architecture),
         Column("variant", lambda row: row.cell.variant),
         Column("precision", lambda row: row.cell.precision),
-        *([Column("device", _device)] if "device" in unusual(row.cells[0].record for row in rows) else []),
+        *([Column("device", _device)] if "device" in unusual(records) else []),
         Column("image px", lambda row: str(row.image_size), number=True),
         *([Column("seeds", _seeds, number=True)] if several_seeds else []),
     ]
+
+
+def _run(row: Variant) -> str:
+    return run_of(row.cells[0].record)
+
+
+def _data(row: Variant) -> str:
+    return data_title(row.cells[0].record)
 
 
 def _device(row: Variant) -> str:
@@ -129,6 +143,9 @@ def _what(record: Record, throughput: Throughput) -> tuple[object, ...]:
         cell.recipe,
         throughput.image_size,
         cell.device,
+        (cell.data.name, cell.profile, cell.data.sha256),
         cell.backend,
         cell.architecture,
+        cell.weights.name,
+        run_of(record),
     )

@@ -9,10 +9,12 @@ from statistics import median
 
 import msgspec
 
+from benchmarks.harness.measurement.figures import Attempt
 from benchmarks.harness.record import Record
-from benchmarks.report.markdown_table import Column, escape, filled, table, table_of
-from benchmarks.report.tables import marked
-from benchmarks.report.variants import Timed, Variant, head, variants
+from benchmarks.report.document import Block, Column, Table, filled, first_number, table_of
+from benchmarks.report.markdown_table import escape
+from benchmarks.report.sections.results import marked
+from benchmarks.report.sections.variants import Timed, Variant, head, variants
 
 COLUMNS = {
     "x default": """\
@@ -51,14 +53,14 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     epoch: float
 
 
-def section(records: Sequence[Record]) -> str:
-    """The variants of each backend beside each other, and which timings were disturbed; empty where nothing
+def blocks(records: Sequence[Record]) -> tuple[Block, ...]:
+    """The variants of each backend beside each other, and which timings were disturbed; none where nothing
     was timed."""
     rows = variants(records)
     if not rows:
-        return ""
-    told = (speed_table(rows), method(rows), disturbances(records), untimed(records))
-    return "\n\n".join(filter(None, told))
+        return ()
+    told = (speed_table(rows), method(rows), *disturbances(records), untimed(records))
+    return tuple(filter(None, told))
 
 
 def reading(records: Iterable[Record]) -> str:
@@ -68,9 +70,9 @@ def reading(records: Iterable[Record]) -> str:
     return "\n".join((*meanings, CONDITIONS))
 
 
-def speed_table(rows: Sequence[Variant]) -> str:
+def speed_table(rows: Sequence[Variant]) -> Table:
     """One row for each variant; columns of which nothing is known are left out."""
-    return table_of(rows, _columns(rows))
+    return table_of("Speed of each variant of each backend", rows, _columns(rows))
 
 
 def times_default(row: Variant) -> float | None:
@@ -103,29 +105,29 @@ def method(rows: Sequence[Variant]) -> str:
     return f"Steady: {escape('; '.join(sorted(map(str, names))))}." if names else ""
 
 
-def disturbances(records: Iterable[Record]) -> str:
+def disturbances(records: Iterable[Record]) -> tuple[Block, ...]:
     """Cells whose timing was disturbed: why, and how often it was repeated."""
-    rows = []
-    known = False
-    for record in records:
-        if record.throughput is None or record.throughput.conditions is None:
-            continue
-        known = True
-        noisy, repeated = record.throughput.conditions.noisy, record.throughput.disturbed
-        if noisy or repeated:
-            reasons = "; ".join(noisy) or QUIET
-            before = dict.fromkeys(reason for attempt in repeated for reason in attempt.conditions.noisy)
-            rows.append((record.cell.id, reasons, str(len(repeated)), "; ".join(before)))
-    if not known:
-        return ""
+    timed = [
+        record
+        for record in records
+        if record.throughput is not None and record.throughput.conditions is not None
+    ]
+    if not timed:
+        return ()
+    rows = [record for record in timed if _noisy(record) or _repeated(record)]
     if not rows:
-        return "No timing was disturbed by other work on the machine."
-    noisy_cells = sum(row[1] != QUIET for row in rows)
-    return (
-        f"Noisy cells: {noisy_cells}. Disturbed timings that were given up and repeated:"
-        f" {sum(int(row[2]) for row in rows)}.\n\n"
-        + table(("cell", "while its figure was taken", "repeated", "since before"), rows, right=(2,))
+        return ("No timing was disturbed by other work on the machine.",)
+    columns: list[Column[Record]] = [
+        Column("cell", lambda record: record.cell.id, record=lambda record: record.cell.id),
+        Column("while its figure was taken", lambda record: "; ".join(_noisy(record)) or QUIET),
+        Column("repeated", lambda record: str(len(_repeated(record))), number=True),
+        Column("since before", _before),
+    ]
+    told = (
+        f"Noisy cells: {sum(bool(_noisy(record)) for record in rows)}. Disturbed timings that were given up"
+        f" and repeated: {sum(len(_repeated(record)) for record in rows)}."
     )
+    return told, table_of("Cells whose timing was disturbed", rows, columns)
 
 
 def untimed(records: Iterable[Record]) -> str:
@@ -137,6 +139,20 @@ def untimed(records: Iterable[Record]) -> str:
 # --- How ------------------------------------------------------------------------------------------
 
 
+def _noisy(record: Record) -> tuple[str, ...]:
+    conditions = record.throughput.conditions if record.throughput else None
+    return conditions.noisy if conditions else ()
+
+
+def _repeated(record: Record) -> tuple[Attempt, ...]:
+    return record.throughput.disturbed if record.throughput else ()
+
+
+def _before(record: Record) -> str:
+    reasons = (reason for attempt in _repeated(record) for reason in attempt.conditions.noisy)
+    return "; ".join(dict.fromkeys(reasons))
+
+
 def _columns(rows: Sequence[Variant]) -> list[Column[Variant]]:
     columns: list[Column[Variant]] = [
         Column("batch", lambda row: str(row.throughputs[0].batch_size), number=True),
@@ -144,11 +160,11 @@ def _columns(rows: Sequence[Variant]) -> list[Column[Variant]]:
         Column("x default", _ratio_text, number=True),
         Column("inference images/s", _inference_rate, number=True),
         Column("end-to-end images/s", _end_to_end_rate, number=True),
-        Column("test accuracy", _accuracy),
+        Column("test accuracy", _accuracy, order=lambda row: first_number(_accuracy(row))),
         Column("utilisation", _utilization, number=True),
         Column("peak RSS", _peak_rss, number=True),
         Column("compile s", _compile_seconds, number=True),
-        Column("pays after", _pays_after, number=True),
+        Column("pays after", _pays_after, number=True, order=_pays_after_order),
     ]
     return [*head(rows), *filled(rows, columns)]
 
@@ -214,6 +230,10 @@ def _pays_after(row: Variant) -> str:
         return "never"
     whole = math.ceil(round(epochs, 6))  # a quotient's last digits are no epoch
     return f"{whole} epoch{'' if whole == 1 else 's'}" if whole else "at once"
+
+
+def _pays_after_order(row: Variant) -> float | None:
+    return None if row.is_default else pays_after(row)
 
 
 def _number(value: float | None, form: str) -> str:

@@ -14,6 +14,8 @@ import msgspec
 from benchmarks.harness import record
 from benchmarks.harness.measurement.figures import CurvePoint
 from benchmarks.harness.record import Curves
+from benchmarks.report import document
+from benchmarks.report.document import Section
 from benchmarks.report.labels import backend_title, in_words, variant_place
 from benchmarks.report.markdown_table import escape
 
@@ -90,15 +92,15 @@ def plots(curves: Iterable[Curves]) -> list[Plot]:
     ]
 
 
-def section(curves: Sequence[Curves]) -> str:
-    """The plots of each network, and what they leave out; empty where nothing was measured."""
-    parts = []
+def sections(curves: Sequence[Curves]) -> tuple[Section, ...]:
+    """The plots of each network, and what they leave out."""
+    made = []
     for title, group in _by_network(curves):
-        parts.append(f"### {escape(title)}")
         drawn = [plot for axis in AXES if (plot := _plot(axis, group)) is not None]
-        parts += [f"![{_alt(plot)}]({plot.path})" for plot in drawn]
-        parts += filter(None, (_left_out(group), _doubtful(group), _lone(group, drawn)))
-    return "\n\n".join(parts)
+        shown = [document.Plot(path=plot.path, text=_alt(plot)) for plot in drawn]
+        said = filter(None, (_left_out(group), _doubtful(group), _lone(group, drawn)))
+        made.append(Section(title, (*shown, *said)))
+    return tuple(made)
 
 
 # --- How ------------------------------------------------------------------------------------------

@@ -1,0 +1,121 @@
+"""What the report of records says, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from benchmarks.harness.record import Curves, Record
+from benchmarks.report import verdicts
+from benchmarks.report.document import Block, Document, Section
+from benchmarks.report.sections import (
+    accuracy,
+    curves,
+    environment,
+    equality,
+    latency,
+    learning,
+    parts,
+    protocols,
+    rates,
+    results,
+    speed,
+)
+from benchmarks.report.sources import Sources
+from benchmarks.report.verdicts.words import Choices
+
+TRACKS = {
+    "matched": "Matched: one network, the same weights and the same bytes in every framework",
+    "native": "Native: each framework with its own network and idioms",
+}
+
+
+def document(sources: Sources, *, title: str, choices: Choices) -> Document:
+    """The whole report; the plots that it shows are those of `illustrations.draw`."""
+    records, measured = sources.records, sources.curves
+    if not records and not measured:
+        return Document(title=title, blocks=("No records yet.",))
+    found = verdicts.findings(records, choices, sources.images)
+    failed = [record for record in records if record.error is not None]
+    documented = [record for record in records if protocols.is_documented(record)]
+    explained = [READING]
+    subjects = []
+    for subject, reading in (
+        (Section("Learning curves", learning.curves(records)), learning.READING),
+        (Section("Speed", (*rates.blocks(records), *speed.blocks(records))), speed.reading(records)),
+        (Section("Time and cost to accuracy", learning.times(records)), learning.READING_TIMES),
+        (Section("Parts of an epoch", parts.blocks(records)), parts.READING),
+        (Section("Latency and batch size", latency.blocks(records)), latency.READING),
+        (Section("Curves", (), curves.sections(measured)), curves.READING),
+    ):
+        if subject:
+            subjects.append(subject)
+            explained.append(reading)
+    if all(device == "cpu" for device in _devices(records, measured)):
+        explained.append(NO_GPU)
+    sections = (
+        Section("Failed cells", (results.failures_table(failed),) if failed else ()),
+        Section("Accuracy", accuracy.blocks(records)),
+        *found.sections,
+        *(_track(name, [record for record in records if record.cell.track == name]) for name in TRACKS),
+        *subjects,
+        Section(
+            "The documents' figures and ours",
+            (protocols.protocols_table(documented), protocols.claims(records)) if documented else (),
+        ),
+        Section("How to read this", ("\n".join(explained),)),
+        Section("Environment", (environment.environment_table(records),) if records else ()),
+    )
+    shared: tuple[Block, ...] = (results.conditions(records),) if records else ()
+    return Document(
+        title=title,
+        headlines=found.headlines,
+        blocks=shared,
+        sections=_gathered(sections),
+    )
+
+
+READING = """\
+- **Test accuracy** is the share of test images classified rightly after the last epoch, or after the one that
+  was best on a validation set, with Wilson's 95 % interval over those images. It says nothing of how another
+  seed would have done. Whether two rows differ takes a paired test, which this report makes only of what a
+  document claims.
+- *Native* rows: each framework with its own architecture, preprocessing and idioms. A difference between rows
+  is a difference between networks as much as between frameworks.
+- *Matched* rows: one architecture, one set of initial weights, the same bytes in every batch, one definition
+  of loss, decay, momentum and batch norm. No cell is timed before its backend has computed what the reference
+  computes; errors are relative to a tensor's largest value.
+- **Train** and **inference** images/s come from the median of synchronised steps on a batch already in host
+  memory; "~" marks a rate whose steps had not become steady when the time was up. Where a head is trained on
+  stored features, **train** counts rows of features, and **inference** is the whole network's on images.
+- **Epoch** is what a user waits for, input pipeline included: the median of the epochs after the first.
+- Cells ran one after the other: speeds are for orientation, and no framework is called faster here.
+- **Memory** is the peak resident set of the cell's process, framework included."""
+
+NO_GPU = """\
+- Every figure here is a processor's: this run has measured nothing on a GPU. The README has the commands."""
+
+
+# --- How ------------------------------------------------------------------------------------------
+
+
+def _gathered(sections: Iterable[Section]) -> tuple[Section, ...]:
+    """Those that say something; what several say under one title stands together, where the first of them
+    stood."""
+    found: dict[str, Section] = {}
+    for section in filter(None, sections):
+        before = found.get(section.title, Section(section.title))
+        found[section.title] = Section(
+            section.title, (*before.blocks, *section.blocks), (*before.sections, *section.sections)
+        )
+    return tuple(found.values())
+
+
+def _track(name: str, records: Sequence[Record]) -> Section:
+    """What came of one track's cells, protocol by protocol, and how equal their beginnings were."""
+    if not records:
+        return Section(TRACKS[name])
+    return Section(TRACKS[name], (), (*results.by_protocol(records), equality.section(records)))
+
+
+def _devices(records: Sequence[Record], measured: Sequence[Curves]) -> set[str]:
+    return {record.cell.device for record in records} | {one.device for one in measured}

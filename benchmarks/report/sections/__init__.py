@@ -1,0 +1,1 @@
+"""What a report tells, a subject each: from records to blocks of a document."""

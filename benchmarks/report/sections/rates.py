@@ -1,0 +1,88 @@
+"""Training and inference images/s of each variant of each backend, as what a plot of them shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+
+from benchmarks.harness.measurement.figures import Throughput
+from benchmarks.harness.record import Record
+from benchmarks.report.document import Block, Plot
+from benchmarks.report.labels import (
+    data_title,
+    in_words,
+    protocol_or_recipe,
+    run_of,
+    several_data_sets,
+)
+from benchmarks.report.sections.dots import Dot, Dots, DotsPanel, thinned
+from benchmarks.report.sections.results import marked
+from benchmarks.report.sections.variants import Variant, variants
+
+WORKS: dict[str, Callable[[Throughput], float]] = {
+    "training": lambda throughput: throughput.train_images_per_second,
+    "inference": lambda throughput: throughput.inference_images_per_second,
+}
+
+
+def blocks(records: Sequence[Record]) -> tuple[Block, ...]:
+    """A plot for each work, and what they show; none where nothing was timed."""
+    shown = drawn(records)
+    if not shown:
+        return ()
+    pictures = [
+        Plot(path=plot.path, text=f"Images per second in {work}, a row for each variant of each backend")
+        for work, plot in zip(WORKS, shown, strict=True)
+    ]
+    several = any(len(row.cells) > 1 for row in variants(records))
+    said = (
+        "Dots are medians over seeds, and lines go from the slowest seed to the fastest." if several else ""
+    )
+    return (*pictures, f"{said}{shown[0].said}".strip())
+
+
+def drawn(records: Iterable[Record]) -> list[Dots]:
+    """What is drawn, a plot for each of `WORKS`; none where nothing was timed."""
+    records = list(records)
+    several = several_data_sets(records)
+    rows = variants(records)
+    if not rows:
+        return []
+    plots = []
+    for work, rate in WORKS.items():
+        panels = [
+            DotsPanel(title=title, dots=tuple(_dot(row, work, rate) for row in members))
+            for title, members in groupby(rows, key=lambda row: _title(row, several=several))
+        ]
+        axis = f"{work} images/s"
+        plots.append(thinned(panels, path=f"plots/throughput-{work}.svg", axis=axis, from_zero=True))
+    return plots
+
+
+# --- How ------------------------------------------------------------------------------------------
+
+
+def _dot(row: Variant, work: str, rate: Callable[[Throughput], float]) -> Dot:
+    rates = [rate(throughput) for throughput in row.throughputs]
+    middle = row.median(rate)
+    assert middle is not None
+    cell = row.cell
+    said = in_words(cell.variant, cell.precision, cell.device)
+    run = run_of(row.cells[0].record)
+    network = "" if cell.track == "matched" else f", {cell.architecture}"
+    return Dot(
+        backend=cell.backend,
+        variant=said,
+        label=f"{row.in_words().removesuffix(', default')}{network}" + (f" ({run})" if run else ""),
+        value=middle,
+        low=min(rates),
+        high=max(rates),
+        text=marked(middle, row.throughputs) if work == "training" else f"{middle:.1f}",
+    )
+
+
+def _title(row: Variant, *, several: bool) -> str:
+    cell, record = row.cell, row.cells[0].record
+    network = f"matched {cell.architecture}" if cell.track == "matched" else cell.track
+    said = [network, protocol_or_recipe(record), f"{row.image_size} px"]
+    return ", ".join((*said, *([data_title(record)] if several else [])))
