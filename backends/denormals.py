@@ -1,4 +1,4 @@
-"""What becomes of numbers below the smallest normal one, 2**-126 in float32: computed with, or taken for zero.
+"""What becomes of numbers below the smallest normal one (2**-126 in float32): kept, or taken for zero.
 
 Processors take many times as long over them, so that a training whose activations or gradients fade is as
 slow as its framework is exact. TensorFlow's threads take them for zero from the start; PyTorch's and MXNet's
