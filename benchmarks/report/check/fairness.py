@@ -15,6 +15,7 @@ DECLARED: Mapping[str, str] = {
     "layout": "the order of an image's axes in memory; the gate proves that the values are the same",
     "input_workers": "who else reads ahead; the matched track's batches are the harness's, and hashed",
     "optimizer.class": "each framework's own class; the gate proves that its steps are the same",
+    "denormals": "a framework's own default; it costs time and no accuracy, since they are next to nothing",
     "tuning": "what an expert switches on differs by framework, and the record names it",
 }
 """Effective settings that may differ between backends, and why. All others must be equal."""
