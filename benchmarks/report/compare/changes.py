@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -69,7 +70,8 @@ def changes_of(pairs: Sequence[Pair]) -> tuple[Change, ...]:
     """Everything that records say of machine, software, settings and input, as far as it changed."""
     found: dict[tuple[str, str, str], list[Pair]] = {}
     for pair in pairs:
-        first, second = _facts_of(pair.baseline), _facts_of(pair.candidate)
+        shared = {one.cell.seed for one in pair.baseline} & {one.cell.seed for one in pair.candidate}
+        first, second = (_facts_of(side, shared) for side in (pair.baseline, pair.candidate))
         for what in dict.fromkeys((*first, *second)):
             before, after = (" or ".join(sorted(side.get(what, {NONE}))) for side in (first, second))
             if before != after:
@@ -83,6 +85,7 @@ def changes_of(pairs: Sequence[Pair]) -> tuple[Change, ...]:
 # --- How ------------------------------------------------------------------------------------------
 
 NONE = "none"
+"""Where a run does not have, or a record does not say."""
 
 
 def _where(members: Sequence[Pair], pairs: Sequence[Pair]) -> tuple[str, ...]:
@@ -98,16 +101,29 @@ def _backend(pair: Pair) -> str:
     return pair.baseline[0].cell.backend
 
 
-def _facts_of(records: Iterable[Record]) -> dict[str, set[str]]:
+def _facts_of(records: Iterable[Record], seeds: set[int]) -> dict[str, set[str]]:
+    """Args:
+    seeds: of which what belongs to one seed is told: those that the other run has too.
+    """
     facts: dict[str, set[str]] = {}
     for record in records:
-        for what, value in _facts(record):
+        told = [*_facts(record), *(_facts_of_seed(record) if record.cell.seed in seeds else ())]
+        for what, value in told:
             facts.setdefault(what, set()).add(value)
     return facts
 
 
+def _facts_of_seed(record: Record) -> Iterator[tuple[str, str]]:
+    seed, initial = record.cell.seed, record.cell.weights.initial_sha256
+    if initial:
+        yield f"initial weights of seed {seed}", initial[:12]
+    if record.batches_sha256:
+        digest = hashlib.sha256("".join(record.batches_sha256).encode())
+        yield f"batches of seed {seed}", digest.hexdigest()[:12]
+
+
 def _facts(record: Record) -> Iterator[tuple[str, str]]:
-    """Name and value of each, what changes most often first."""
+    """Name and value of each, what is looked for first in front."""
     cell, training = record.cell, record.training
     if record.environment is not None:
         yield from _of_environment(record.environment)
@@ -115,15 +131,11 @@ def _facts(record: Record) -> Iterator[tuple[str, str]]:
     yield "weights", _text(cell.weights.name)
     if cell.weights.sha256:
         yield "weights' sha256", cell.weights.sha256[:12]
-    if cell.weights.initial_sha256:
-        yield f"initial weights of seed {cell.seed}", cell.weights.initial_sha256[:12]
-    if record.batches_sha256:
-        yield f"batches of seed {cell.seed}", " ".join(one[:12] for one in record.batches_sha256)[:LONGEST]
     if record.gate is not None:
         yield "gate's reference", record.gate.reference_sha256[:12]
     if training is not None:
         for field in ("epochs", "batch_size", "image_size", "train_images", "validation_images"):
-            yield field.replace("_", " "), str(getattr(training, field))
+            yield from _flat(field.replace("_", " "), getattr(training, field))
         yield from _flat("optimizer", msgspec.to_builtins(training.optimizer))
     yield from _flat("setting", record.settings)
 
@@ -142,8 +154,8 @@ def _of_environment(environment: Environment) -> Iterator[tuple[str, str]]:
     for name, version in environment.packages.items():
         yield name, version
     yield "thread pools", _text(sorted(environment.thread_pools))
-    yield "processors", _text(environment.affinity)
-    yield "allocator", environment.allocator or "unknown"
+    yield "processors", ", ".join(map(str, environment.affinity)) or NONE
+    yield "allocator", environment.allocator or NONE
     for name, value in environment.variables.items():
         yield name, _text(value)
 
@@ -155,7 +167,9 @@ def _gpus(environment: Environment, part: int) -> list[str]:
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, str]]:
-    """Leaves of nested settings under their paths."""
+    """Leaves of nested settings under their paths; null is as good as not there."""
+    if value is None:
+        return
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _flat(f"{name} {key}", inner)

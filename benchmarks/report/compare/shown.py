@@ -171,6 +171,8 @@ def _notes(comparison: Comparison) -> Iterator[str]:
     ):
         if ids:
             yield f"{what}: {first_few(ids)}."
+    if comparison.tables and not comparison.changes:
+        yield "Machine, software, code, settings and input are the same in A and B, as far as records tell."
 
 
 MACHINE = ("cpu", "cores", "threads", "ram", "gpu")

@@ -66,6 +66,8 @@ class TestVerdicts:
         found = compare(run(), run())
         assert verdicts_of(found) == {metric: ["no difference shown"] for metric in ("accuracy", *SPEEDS)}
         assert (found.tested, found.exit_code, found.failed, found.changes) == (5, 0, (), ())
+        (note,) = shown.notes(found)
+        assert note.startswith("Machine, software, code, settings and input are the same")
         assert shown.sentence(found) == "No regression in 5 comparisons; 0 better."
 
     def test_images_that_were_lost_make_a_regression_and_found_ones_do_not(self, run):
@@ -383,6 +385,7 @@ class TestChanges:
             ({"code_sha256": "9" * 64}, [f"code's sha256: {'c' * 12} -> {'9' * 12}"]),
             ({"variables": {"OMP_NUM_THREADS": "1"}}, ["OMP_NUM_THREADS: none -> 1"]),
             ({"python": "3.12.1"}, ["python: 3.11.7 -> 3.12.1"]),
+            ({"affinity": (0, 1)}, ["processors: none -> 0, 1"]),
             ({"load_average": 9.0}, []),
         ],
     )
@@ -398,11 +401,20 @@ class TestChanges:
             for value in (1e-5, 1e-3)
         )
         assert self.told(baseline, candidate) == ["setting batch_norm epsilon: 0.00001 -> 0.001"]
+        with_null = [
+            msgspec.structs.replace(one, settings={**one.settings, "tf32": None}) for one in baseline
+        ]
+        assert self.told(baseline, with_null) == []
 
     def test_bytes_that_trained_otherwise_are_seen(self, matched_record):
-        other = msgspec.structs.replace(matched_record, batches_sha256=("a" * 64,) * 3)
+        """In the last epoch alone, too."""
+        other = msgspec.structs.replace(matched_record, batches_sha256=("b" * 64, "b" * 64, "a" * 64))
         (told,) = self.told([matched_record], [other])
-        assert told.startswith("batches of seed 0: bbbbbbbbbbbb")
+        assert told.startswith("batches of seed 0: ")
+
+    def test_a_seed_that_one_run_has_alone_is_no_change(self, matched_record):
+        more = cell(matched_record, id="pytorch-matched-resnet18-finetune-s1", seed=1)
+        assert self.told([matched_record], [matched_record, more]) == []
 
     def test_it_is_said_where_unless_everywhere(self, run):
         keras = [
