@@ -191,6 +191,8 @@ SPOILT = [Spoilt(*one) for one in (
     ("numbers", change(KERAS, throughput__step_seconds__3=-0.1), r"throughput\.step_seconds is -0\.1"),
     ("curve", half_trained, f"{NATIVE}: 2 of 3 epochs in phase 1"),
     ("curve", change(NATIVE, curve__1__epoch=1), "missing, double or out of order"),
+    ("curve", change(NATIVE, curve__2__phase=2), "epochs of a phase that the recipe does not have"),
+    ("curve", change(NATIVE, curve__0__phase=2), "phases of its learning curve are out of order"),
     ("curve", change(KERAS, curve__1__images=399), "epoch 2 saw 399 of 400 training images"),
     ("curve", change(KERAS, training__validation_images=100, curve__0__validation_accuracy=0.5,
                      curve__1__validation_accuracy=0.5, curve__2__validation_accuracy=0.5),
