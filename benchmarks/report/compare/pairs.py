@@ -56,7 +56,8 @@ def pair_up(baseline: Sequence[Record], candidate: Sequence[Record], names: tupl
     if not both:
         raise UsageError(
             f"compare {names[0]} {names[1]}: no cell is in both; the first has {_listed(baseline)}, the"
-            f" second {_listed(candidate)}; run the same recipes with the same --profile, --image-size and --resample"
+            f" second {_listed(candidate)}; run the same recipes with the same --profile, --image-size and"
+            " --resample"
         )
     groups: dict[_Group, list[_Key]] = {}
     for key in sorted(both, key=lambda key: _place(first[key], key)):
