@@ -8,9 +8,9 @@ not.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import msgspec
@@ -98,8 +98,10 @@ def audit(data: DataSet, progress: Progress = no_progress) -> Audit:
 
 def find(data: DataSet, progress: Progress = no_progress) -> Iterator[Duplicate]:
     """The test images that the training split has too, in file order."""
-    train = _Looks(data.train, f"looking at the {data.name} training images", progress)
-    test = _Looks(data.test, f"looking at the {data.name} test images", progress)
+    images = len(data.train.files) + len(data.test.files)
+    seen = partial(progress, f"looking at the {data.name} images")
+    train = _Looks(data.train, lambda done: seen(done, images))
+    test = _Looks(data.test, lambda done: seen(len(data.train.files) + done, images))
     same_pixels = {digest: place for place, digest in reversed(list(enumerate(train.digests)))}
     hashes = {False: _bits(train.grey), True: _bits(train.grey[:, :, ::-1])}
     coarse = {False: train.coarse, True: _mirrored(train.coarse, COARSE_SIDE)}
@@ -152,13 +154,16 @@ class _Look(msgspec.Struct, frozen=True):
 class _Looks:
     """What is kept of a split's images, decoded by several threads."""
 
-    def __init__(self, split: ImageList, what: str, progress: Progress) -> None:
+    def __init__(self, split: ImageList, progress: Callable[[int], None]) -> None:
+        """Args:
+        progress: called with the number of images seen.
+        """
         paths = [Path(split.root, file) for file in split.files]
         looks = []
         with ThreadPoolExecutor() as pool:
             for done, look in enumerate(pool.map(_look, paths), start=1):
                 looks.append(look)
-                progress(what, done, len(paths))
+                progress(done)
         self.digests = [look.digest for look in looks]
         self.grey = np.array([look.grey for look in looks])
         self.thumbnails = [look.thumbnail for look in looks]
