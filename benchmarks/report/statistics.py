@@ -1,6 +1,7 @@
 """Uncertainty of what was measured, and what follows from it when two things are compared.
 
-scipy and statsmodels do the mathematics; what is ours is the choice of method, and its reason.
+scipy does the mathematics; what is ours is the choice of method, and its reason. The tests hold it to
+statsmodels and to published examples.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import msgspec
 import numpy as np
 from scipy import stats
 from scipy.stats import binomtest
-from statsmodels.stats.multitest import multipletests
 
 ALPHA = 0.05
 """Of a two-sided test, and of each table's whole family of tests."""
@@ -274,10 +274,15 @@ def ratio_of_means(
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
     """Adjusted p-values of a family of tests (S. Holm, Scandinavian J. Statistics 6, 1979): with these, the
-    chance of a single false difference in the whole family is at most that of one test."""
-    if not p_values:
-        return ()
-    return tuple(float(p) for p in multipletests(p_values, method="holm")[1])
+    chance of a single false difference in the whole family is at most that of one test.
+
+    statsmodels has the same, and takes a tenth of a second for each call to collect garbage first.
+    """
+    order = np.argsort(p_values, kind="stable")
+    multiples = np.asarray(p_values, float)[order] * np.arange(len(order), 0, -1)
+    adjusted = np.empty(len(order))
+    adjusted[order] = np.minimum(np.maximum.accumulate(multiples), 1.0)
+    return tuple(adjusted.tolist())
 
 
 # --- How ------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("statsmodels")
 
 from statsmodels.stats.anova import anova_lm
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import ttost_ind, ttost_paired
 
@@ -227,6 +228,11 @@ def test_holm():
     """S. Holm's procedure as any textbook has it: 4, 3, 2 and 1 times, and never smaller than before."""
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx((0.03, 0.06, 0.06, 0.02))
     assert holm([]) == ()
+
+
+def test_holm_is_statsmodels():
+    p_values = np.random.RandomState(0).rand(40) ** 4
+    assert holm(p_values.tolist()) == pytest.approx(multipletests(p_values, method="holm")[1])
 
 
 def _mean_squares(table: np.ndarray) -> tuple[float, float, float]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 import msgspec
 import pytest
 
-pytest.importorskip("statsmodels")
+pytest.importorskip("scipy")
 
 from benchmarks.harness.record import Record, Turn
 from benchmarks.report.document import Section, Table
