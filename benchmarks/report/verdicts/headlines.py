@@ -36,74 +36,98 @@ def headlines(records: Sequence[Record], groups: Sequence[Group], choices: Choic
 # --- Accuracy -------------------------------------------------------------------------------------
 
 
+ENOUGH_SEEDS = 5
+"""With three, a standard error has two degrees of freedom, and nine tests ask for differences of 13 of them;
+with five, of 6."""
+
+
 def _accuracy(groups: Sequence[Group], choices: Choices) -> Iterable[str]:
     usual = _usual(groups)
     for track in tracks(usual):
         of_track = [group for group in usual if group.cell.track == track]
-        compared = accuracy.compare("backends", of_track, choices.margin)
-        for network, rows in _by(compared, lambda row: row.pair.what[0]):
-            of_protocol = [
-                (protocol, _together(pairs)) for protocol, pairs in _by(rows, lambda row: row.pair.what[1])
-            ]
-            for outcome, protocols in _by(of_protocol, lambda told: told[1]):
-                names = listed(protocol for protocol, _ in protocols)
-                yield f"{_network(track, network)}, {names}: {outcome}."
-        yield from _protocols(of_track, choices)
+        backends_compared = accuracy.compare("backends", of_track, choices.margin)
+        protocols_compared = accuracy.compare("protocols", of_track, choices.margin)
+        for network, rows in _by(backends_compared, lambda row: row.pair.what[0]):
+            yield f"{_network(track, network)} ({_sample(rows)}), {_by_outcome(rows, 1, _of_backends)}."
+        from_scratch = [row for row in protocols_compared if row.pair.second.cell.protocol == "scratch"]
+        for network, rows in _by(from_scratch, lambda row: row.pair.what[0]):
+            yield f"{_network(track, network)}, against scratch: {_by_outcome(rows, None, _of_protocols)}."
+        if _too_few([*backends_compared, *protocols_compared]):
+            yield f"{ENOUGH_SEEDS} seeds or more show much smaller differences: `--seeds {ENOUGH_SEEDS}`."
 
 
-def _together(rows: Sequence[accuracy.Compared]) -> str:
-    """What the pairs of one network and protocol say together."""
-    sides = dict.fromkeys(name for row in rows for name in row.pair.names)
-    of = _sample(rows)
+def _by_outcome(
+    rows: Sequence[accuracy.Compared],
+    protocol_at: int | None,
+    told: Callable[[Sequence[accuracy.Compared]], str],
+) -> str:
+    """What the pairs of each protocol say together; protocols of which the same is said, together.
+
+    Args:
+        protocol_at: its place in what a pair shares; None: it is the first of the pair.
+    """
+
+    def protocol(row: accuracy.Compared) -> str:
+        return row.pair.names[0] if protocol_at is None else row.pair.what[protocol_at]
+
+    outcomes = [(name, told(of)) for name, of in _by(rows, protocol)]
+    return "; ".join(
+        f"{listed(name for name, _ in same)}{outcome}" for outcome, same in _by(outcomes, lambda one: one[1])
+    )
+
+
+def _of_backends(rows: Sequence[accuracy.Compared]) -> str:
     shown = [row for row in rows if row.tested.different]
     if shown:
-        return "; ".join(f"{row.verdict} by {_interval(row)} points" for row in shown) + f" ({of})"
+        return ": " + ", ".join(
+            f"{row.verdict} by {_interval(row)} points than {_lower(row)}" for row in shown
+        )
+    sides = list(dict.fromkeys(name for row in rows for name in row.pair.names))
     who = f"the {len(sides)} frameworks" if len(sides) > 2 else listed(sides)
     if all(row.tested.equivalent for row in rows):
-        return f"{who} are equivalent within {in_points(rows[0].margin)} ({of})"
-    least = points(max(row.least for row in rows))
-    return f"no difference shown between {who} (could have shown {least} points; {of})"
+        return f": equivalent within {in_points(rows[0].margin)} in {who}"
+    return f": no difference shown between {who} {_least(rows)}"
+
+
+def _of_protocols(rows: Sequence[accuracy.Compared]) -> str:
+    shown = [row.tested.different for row in rows]
+    where = (
+        f" in each of the {len(rows)} frameworks" if len(rows) > 1 else f" in {rows[0].pair.first.backend}"
+    )
+    if all(shown) and len({row.tested.estimate > 0 for row in rows}) == 1:
+        gains = sorted(abs(row.difference.estimate) for row in rows)
+        by = points(gains[0]) if len(rows) == 1 else f"{points(gains[0])} to {points(gains[-1])}"
+        return f" {'higher' if rows[0].tested.estimate > 0 else 'lower'} by {by} points{where}"
+    if not any(shown):
+        return f": no difference shown{where} {_least(rows)}"
+    return ": " + ", ".join(f"{row.verdict} in {row.pair.first.backend}" for row in rows)
+
+
+def _least(rows: Sequence[accuracy.Compared]) -> str:
+    return f"(could have shown {points(max(row.least for row in rows))} points)"
+
+
+def _lower(row: accuracy.Compared) -> str:
+    return row.pair.names[1 if row.tested.estimate > 0 else 0]
 
 
 def _sample(rows: Sequence[accuracy.Compared]) -> str:
-    seeds = {len(row.seeds) for row in rows}
-    images = rows[0].difference.images
-    of_seeds = count_of(min(seeds), "seed") + (" or more" if len(seeds) > 1 else "")
-    return f"{of_seeds} x {images} test images"
+    seeds = sorted({len(row.seeds) for row in rows})
+    of_seeds = f"{seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else count_of(seeds[0], "seed")
+    return f"{of_seeds} x {rows[0].difference.images} test images"
 
 
 def _interval(row: accuracy.Compared) -> str:
     found = row.difference
-    low, high = sorted((abs(found.low), abs(found.high))) if found.low * found.high > 0 else (0.0, found.high)
+    low, high = sorted((abs(found.low), abs(found.high)))
+    if found.low < 0 < found.high:  # Holm's p-values and McNemar's are no interval's
+        low = 0.0
     return f"{points(abs(found.estimate))} [{points(low)}, {points(high)}]"
 
 
-def _protocols(groups: Sequence[Group], choices: Choices) -> Iterable[str]:
-    """Each pretrained protocol against training from scratch, in all backends together."""
-    compared = [
-        row
-        for row in accuracy.compare("protocols", groups, choices.margin)
-        if row.pair.second.cell.protocol == "scratch"
-    ]
-    for network, rows in _by(compared, lambda row: row.pair.what[0]):
-        told = [_against_scratch(name, of) for name, of in _by(rows, lambda row: row.pair.names[0])]
-        yield f"{_network(rows[0].pair.first.cell.track, network)}, against scratch: {'; '.join(told)}."
-
-
-def _against_scratch(name: str, rows: Sequence[accuracy.Compared]) -> str:
-    frameworks = len(rows)
-    in_each = (
-        f" in each of the {frameworks} frameworks" if frameworks > 1 else f" in {rows[0].pair.first.backend}"
-    )
-    shown = [row.tested.different for row in rows]
-    if all(shown) and len({row.tested.estimate > 0 for row in rows}) == 1:
-        gains = sorted(abs(row.difference.estimate) for row in rows)
-        by = points(gains[0]) if frameworks == 1 else f"{points(gains[0])} to {points(gains[-1])}"
-        return f"{name} {'higher' if rows[0].tested.estimate > 0 else 'lower'} by {by} points{in_each}"
-    if not any(shown):
-        least = points(max(row.least for row in rows))
-        return f"{name}: no difference shown{in_each} (could have shown {least} points)"
-    return f"{name}: " + ", ".join(f"{row.verdict} in {row.pair.first.backend}" for row in rows)
+def _too_few(rows: Sequence[accuracy.Compared]) -> bool:
+    undecided = (row for row in rows if not row.tested.different and not row.tested.equivalent)
+    return any(len(row.seeds) < ENOUGH_SEEDS for row in undecided)
 
 
 # --- Speed ----------------------------------------------------------------------------------------

@@ -199,16 +199,18 @@ class TestHeadlines:
 
     def test_the_first_screen(self, three_frameworks):
         told = self.told(three_frameworks, price=0.36)
-        equal, unlike, scratch = told["Accuracy"]
+        backends, protocols, advice = told["Accuracy"]
+        equal, unlike = backends.split("; ")
         assert equal == (
-            "matched resnet18, finetune: the 3 frameworks are equivalent within 2 points (3 seeds x 200 test"
-            " images)."
+            "matched resnet18 (3 seeds x 200 test images), finetune: equivalent within 2 points in the 3"
+            " frameworks"
         )
-        assert unlike.startswith("matched resnet18, scratch: no difference shown between the 3 frameworks")
-        assert scratch == (
+        assert unlike.startswith("scratch: no difference shown between the 3 frameworks (could have shown ")
+        assert protocols == (
             "matched resnet18, against scratch: finetune higher by 33.0 to 34.5 points in each of the 3"
             " frameworks."
         )
+        assert advice == "5 seeds or more show much smaller differences: `--seeds 5`."
         (fastest,) = told["Speed"]
         assert fastest.startswith(
             "matched resnet18, finetune: PyTorch trains 150.0 images/s, 3.00 [3.00, 3.00] x"
@@ -229,7 +231,8 @@ class TestHeadlines:
         records = [cell(seed=seed, wrong=range(20)) for seed in range(3)]
         records += [cell("gluon", seed=seed, wrong=range(60 + seed)) for seed in range(3)]
         (sentence, *_) = self.told(records)["Accuracy"]
-        assert sentence.startswith("matched resnet18, finetune: PyTorch higher by 20.5 [")
+        start = "matched resnet18 (3 seeds x 200 test images), finetune: PyTorch higher by 20.5 ["
+        assert sentence.startswith(start) and sentence.endswith("] points than MXNet Gluon.")
 
     def test_one_environment_after_the_other_is_no_race(self, cell):
         records = [cell(seed=seed, sitting=None) for seed in range(3)]
