@@ -28,6 +28,23 @@ TRACKS = {
     "native": "Native: each framework with its own network and idioms",
 }
 
+ORDER = (
+    "Failed cells",
+    "Accuracy",
+    "Learning curves",
+    "Speed ratios",
+    "Speed",
+    "Time and cost to accuracy",
+    "Parts of an epoch",
+    "Latency and batch size",
+    "Curves",
+    *TRACKS.values(),
+    "The documents' figures and ours",
+    "How to read this",
+    "Environment",
+)
+"""Of the sections: first what answers the questions, then what it rests on."""
+
 
 def document(sources: Sources, *, title: str, choices: Choices) -> Document:
     """The whole report; the plots that it shows are those of `illustrations.draw`."""
@@ -99,15 +116,19 @@ NO_GPU = """\
 
 
 def _gathered(sections: Iterable[Section]) -> tuple[Section, ...]:
-    """Those that say something; what several say under one title stands together, where the first of them
-    stood."""
+    """Those that say something, in `ORDER`; what several say under one title stands together."""
     found: dict[str, Section] = {}
     for section in filter(None, sections):
         before = found.get(section.title, Section(section.title))
         found[section.title] = Section(
             section.title, (*before.blocks, *section.blocks), (*before.sections, *section.sections)
         )
-    return tuple(found.values())
+    return tuple(sorted(found.values(), key=lambda section: _rank(section.title)))
+
+
+def _rank(title: str) -> int:
+    """What is in no order stands behind what answers the questions, and before the tracks."""
+    return ORDER.index(title) if title in ORDER else ORDER.index(TRACKS["matched"])
 
 
 def _track(name: str, records: Sequence[Record]) -> Section:

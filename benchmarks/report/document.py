@@ -66,7 +66,7 @@ class Headline(msgspec.Struct, frozen=True):
     topic: str
     """One word: `Accuracy`, `Speed`."""
     sentences: tuple[str, ...]
-    """Plain text."""
+    """Plain text; what stands between backticks is to be typed."""
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):

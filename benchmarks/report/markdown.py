@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from benchmarks.report.document import Block, Document, Headline, Plot, Section, Table
+from benchmarks.report.document import Block, Document, Headline, Plot, Section, Table, plain
 from benchmarks.report.markdown_table import escape, table
 
 Link = Callable[[str], str | None]
@@ -31,7 +31,7 @@ def headlines(verdicts: Iterable[Headline]) -> str:
     """A list, the first sentence of each behind its topic."""
     lines = []
     for verdict in verdicts:
-        first, *others = map(escape, verdict.sentences or ("",))
+        first, *others = map(_coded, verdict.sentences or ("",))
         lines.append(f"- **{escape(verdict.topic)}** {first}")
         lines += [f"  {sentence}" for sentence in others]
     return "\n".join(lines)
@@ -47,6 +47,23 @@ def _section(section: Section, level: int, link: Link | None) -> Iterator[str]:
     yield blocks(section.blocks, link=link)
     for inner in section.sections:
         yield from _section(inner, level + 1, link)
+
+
+def _coded(text: str) -> str:
+    """A sentence, with what stands between backticks as code."""
+    parts = plain(text).split("`")
+    if len(parts) % 2 == 0:
+        return escape(text)
+    return "".join(f"`{part}`" if odd % 2 and part else _within(part) for odd, part in enumerate(parts))
+
+
+def _within(part: str) -> str:
+    """Escaped, with the spaces that part it from its neighbours."""
+    return (
+        part[: len(part) - len(part.lstrip())]
+        + escape(part)
+        + (part[len(part.rstrip()) :] if part.strip() else "")
+    )
 
 
 def _block(block: Block, link: Link | None) -> str:

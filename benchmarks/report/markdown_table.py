@@ -44,12 +44,15 @@ def escape(text: str) -> str:
         ("](", "] ("),
     ):
         flat = flat.replace(mark, stand_in)
+    flat = UNDERSCORES.sub(lambda found: found[0].replace("_", "\\_"), flat)
     return LIST.sub(r"\1\\\2", MARKS.sub(r"\\\g<0>", flat))
 
 
-MARKS = re.compile(r"(?<!\w)_|_(?!\w)|(?<=!)\[|~(?=~)|^[-+](?=\s|$)|^#(?=#*(?:\s|$))|^[-=](?=[-=]*$)")
-"""What Markdown would take for its own: underscores but those within words, pictures, crossings-out, and what
-begins a heading, a rule or a list."""
+UNDERSCORES = re.compile(r"(?<![^\W_])_+|_+(?![^\W_])")
+"""But those within words."""
+MARKS = re.compile(r"(?<=!)\[|~(?=~)|^[-+](?=\s|$)|^#(?=#*(?:\s|$))|^[-=](?=[-=]*$)")
+"""What Markdown would take for its own: pictures, crossings-out, and what begins a heading, a rule or a
+list."""
 LIST = re.compile(r"^(\d+)([.)])(?=\s|$)")
 
 

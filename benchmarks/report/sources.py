@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
@@ -19,8 +18,8 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
     """What a report is made of."""
 
     records: tuple[Record, ...]
-    """In order of run and name, each with an id of its own: one that several runs have is told apart by its
-    run, `<run>/<id>`."""
+    """In order of run and name, each with an id of its own: where two runs have the same one, all are told
+    apart by their run, as `<run>/<id>`."""
     files: Mapping[str, Path]
     """Where each record lies, by its id."""
     curves: tuple[Curves, ...]
@@ -46,10 +45,10 @@ def gather(folders: Sequence[Path]) -> Sources:
         for path in sorted((folder / "records").glob("*.json"))
     ]
     names = _names(folders)
-    times = Counter(one.cell.id for _, _, one in found)
+    ambiguous = len({one.cell.id for _, _, one in found}) < len(found)
     records, files = [], {}
     for folder, path, one in found:
-        if times[one.cell.id] > 1:
+        if ambiguous:
             one = _renamed(one, f"{names[folder]}/{one.cell.id}")
         records.append(one)
         files[one.cell.id] = path

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
@@ -13,20 +12,23 @@ from importlib import resources
 import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markdown_it import MarkdownIt
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from backends.base import BenchmarkError
 from benchmarks.harness.record import Record
 from benchmarks.report.document import Block, Document, Plot, Section, Table, plain
 from benchmarks.report.page.pictures import Picture, picture
 from benchmarks.report.page.provenance import anchor, entry
+from benchmarks.report.page.tables import view
 
 BUNDLE = ("itables", "html/dt_bundle.js")
 """jQuery and DataTables (MIT), as itables brings them."""
-ENOUGH_TO_FILTER = 6
-"""Rows from which on a table has a box to filter them."""
-LONG = 44
-"""Letters: a column with a longer text is broken into lines."""
+
+
+MOST_SENTENCES = 5
+"""Of one topic, on the first screen; the others are folded away."""
+POWER = re.compile(r"(\d+e-\d+)")
+"""A number that would be broken at its hyphen."""
 
 
 class PageError(BenchmarkError):
@@ -65,9 +67,9 @@ def render(
     environment.filters |= {
         "plain": plain,
         "prose": _prose,
-        "order": _order,
+        "coded": _coded,
         "anchor": anchor,
-        "columns": _columns,
+        "view": view,
     }
     environment.tests |= {"table": _is_table, "plot": _is_plot}
     page = environment.get_template("page.html.jinja").render(
@@ -77,10 +79,10 @@ def render(
         known={record.cell.id for record in records},
         picture=_pictures(plots),
         runs=_runs,
+        most=MOST_SENTENCES,
         style=Markup(_own("page.css")),
         script=Markup(script),
         policy=_policy(script),
-        enough=ENOUGH_TO_FILTER,
     )
     return page.encode()
 
@@ -123,30 +125,22 @@ def _anchored(sections: Iterable[Section], taken: set[str]) -> tuple[Anchored, .
     return tuple(found)
 
 
-def _columns(table: Table) -> list[str]:
-    """The class of each column: of numbers, of sentences, or of words."""
-    classes = []
-    for place in range(len(table.headings)):
-        longest = max((len(row[place].text) for row in table.rows), default=0)
-        classes.append("number" if place in table.right else "long" if longest > LONG else "")
-    return classes
+def _coded(text: str) -> Markup:
+    """A sentence, with what stands between backticks as code, and numbers in one piece."""
+    parts = plain(text).split("`")
+    code = len(parts) % 2 == 1
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if code and place % 2 else _whole(part)
+        for place, part in enumerate(parts if code else [plain(text)])
+    )
 
 
-def _order(table: Table) -> list[list[str | None]]:
-    """What each cell is sorted by, where its column is sorted by numbers; a cell without one stands first."""
-    by_number = [
-        any(row[place].order is not None for row in table.rows) for place in range(len(table.headings))
-    ]
-    return [
-        [_number(cell.order) if numeric else None for cell, numeric in zip(row, by_number, strict=True)]
-        for row in table.rows
-    ]
-
-
-def _number(order: float | None) -> str:
-    if order is None or math.isnan(order):
-        return ""
-    return f"{max(-1e300, min(1e300, order)):g}" if math.isinf(order) else repr(float(order))
+def _whole(text: str) -> Markup:
+    pieces = POWER.split(text)
+    return Markup("").join(
+        Markup('<span class="whole">{}</span>').format(piece) if place % 2 else escape(piece)
+        for place, piece in enumerate(pieces)
+    )
 
 
 def _pictures(plots: Mapping[str, bytes]) -> Callable[[Plot], Picture]:

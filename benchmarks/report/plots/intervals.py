@@ -5,16 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
+from benchmarks.report.document import plain
 from benchmarks.report.plots.style import INK, line_style, svg, text_of
 from benchmarks.report.sections.dots import Dots, DotsPanel
 
-WIDTH = 5.6
+WIDTH = 4.7
 """Inches."""
 ROW, HEAD, FOOT = 0.24, 0.36, 0.5
 """Inches for each row, for a panel's title and space, and for the axis below the last."""
-LEFT, RIGHT = 2.3, 0.75
-"""Inches for the rows' names, and for what is written beside the dots."""
+RIGHT = 0.72
+"""Inches for what is written beside the dots."""
+LETTER, LONGEST = 0.067, 36
+"""Inches for a letter of the rows' names, and letters of the longest."""
 
 
 def dots(plot: Dots) -> bytes:
@@ -24,10 +28,11 @@ def dots(plot: Dots) -> bytes:
     height = sum(heights) + (HEAD + axis) * len(heights) + FOOT
     figure = Figure(figsize=(WIDTH, height))
     low, high = _limits(plot)
+    left = 0.22 + LETTER * max(len(_short(dot.label)) for panel in plot.panels for dot in panel.dots)
     top = height
     for panel, rows in zip(plot.panels, heights, strict=True):
         top -= HEAD + rows
-        axes = figure.add_axes((LEFT / WIDTH, top / height, 1 - (LEFT + RIGHT) / WIDTH, rows / height))
+        axes = figure.add_axes((left / WIDTH, top / height, 1 - (left + RIGHT) / WIDTH, rows / height))
         last = panel is plot.panels[-1]
         _panel(axes, panel)
         if plot.from_zero:
@@ -57,6 +62,7 @@ def _panel(axes: Any, panel: DotsPanel) -> None:
     axes.set_yticks(range(len(panel.dots)), [_short(dot.label) for dot in panel.dots], fontsize=9)
     axes.tick_params(axis="y", length=0)
     axes.tick_params(axis="x", labelsize=9)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=(1, 2, 2.5, 5, 10)))
     axes.set_ylim(len(panel.dots) - 0.5, -0.5)
     axes.grid(axis="x", color=INK, alpha=0.25, linewidth=0.8)
     axes.spines["left"].set_visible(False)
@@ -73,6 +79,5 @@ def _limits(plot: Dots) -> tuple[float, float]:
 
 def _short(label: str) -> str:
     """What fits beside a row."""
-    most = 34
-    text = text_of(label)
-    return text if len(text) <= most else f"{text[: most - 3]}..."
+    text = plain(label)
+    return text_of(text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}...")

@@ -8,7 +8,7 @@ from benchmarks.harness.record import Record
 from benchmarks.report.document import Block, Plot
 from benchmarks.report.groups import Group
 from benchmarks.report.sections.dots import Dot, Dots, DotsPanel, thinned
-from benchmarks.report.sections.panels import label, panels, variant_of
+from benchmarks.report.sections.panels import labels, panels, variant_of
 from benchmarks.report.statistics import spread, wilson
 
 PATH = "plots/accuracy.svg"
@@ -34,14 +34,17 @@ def blocks(records: Sequence[Record]) -> tuple[Block, ...]:
 
 def drawn(records: Iterable[Record]) -> Dots | None:
     """What is drawn; None where no cell ended well."""
-    found = [DotsPanel(title=panel.title, dots=tuple(map(_dot, panel.groups))) for panel in panels(records)]
+    found = [
+        DotsPanel(title=panel.title, dots=tuple(map(_dot, panel.groups, labels(panel.groups))))
+        for panel in panels(records)
+    ]
     return thinned(found, path=PATH, axis="test accuracy", from_zero=False) if found else None
 
 
 # --- How ------------------------------------------------------------------------------------------
 
 
-def _dot(group: Group) -> Dot:
+def _dot(group: Group, label: str) -> Dot:
     over_seeds = spread(group.accuracies)
     interval = over_seeds.interval
     if interval is None:
@@ -51,7 +54,7 @@ def _dot(group: Group) -> Dot:
     return Dot(
         backend=group.cell.backend,
         variant=variant_of(group),
-        label=label(group),
+        label=label,
         value=over_seeds.mean,
         low=max(0.0, interval.low),
         high=min(1.0, interval.high),

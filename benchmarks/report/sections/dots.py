@@ -50,7 +50,10 @@ class Dots(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def thinned(panels: Sequence[DotsPanel], *, path: str, axis: str, from_zero: bool) -> Dots:
-    """A plot of the first `MOST` rows: those of the panels that compare most backends."""
+    """A plot of the first `MOST` rows: those of the panels that compare most backends. Panels of one row,
+    which compare nothing, are left out where others do."""
+    rows = sum(len(panel.dots) for panel in panels)
+    panels = [panel for panel in panels if len(panel.dots) > 1] or panels
     order = sorted(
         range(len(panels)), key=lambda place: (-len({dot.backend for dot in panels[place].dots}), place)
     )
@@ -61,7 +64,6 @@ def thinned(panels: Sequence[DotsPanel], *, path: str, axis: str, from_zero: boo
         if dots:
             kept[place] = msgspec.structs.replace(panels[place], dots=dots)
             room -= len(dots)
-    rows = sum(len(panel.dots) for panel in panels)
     return Dots(
         path=path, axis=axis, from_zero=from_zero, panels=tuple(kept[place] for place in sorted(kept)),
         left_out=rows - (MOST - room),

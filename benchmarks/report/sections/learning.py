@@ -10,7 +10,7 @@ import msgspec
 from benchmarks.harness.record import Epoch, Record
 from benchmarks.report.document import Block, Plot
 from benchmarks.report.groups import Group
-from benchmarks.report.sections.panels import Panel, label, of_most_weight, panels, variant_of
+from benchmarks.report.sections.panels import Panel, labels, of_most_weight, panels, variant_of
 
 MOST = 12
 """Panels: so many are looked at, and no more."""
@@ -84,7 +84,9 @@ def times(records: Sequence[Record]) -> tuple[Block, ...]:
 def drawn(records: Iterable[Record]) -> list[Curves]:
     """What is drawn: of many panels those that compare most."""
     return [
-        Curves(title=panel.title, name=panel.name, lines=tuple(map(_line, panel.groups)))
+        Curves(
+            title=panel.title, name=panel.name, lines=tuple(map(_line, panel.groups, labels(panel.groups)))
+        )
         for panel in of_most_weight(_with_curves(records), MOST)
     ]
 
@@ -104,13 +106,13 @@ def _with_curves(records: Iterable[Record]) -> list[Panel]:
     return found
 
 
-def _line(group: Group) -> Line:
+def _line(group: Group, label: str) -> Line:
     epochs = min(len(record.curve) for record in group.records)
     curves = [record.curve[:epochs] for record in group.records]
     return Line(
         backend=group.cell.backend,
         variant=variant_of(group),
-        label=label(group),
+        label=label,
         test_accuracy=tuple(tuple(row.test_accuracy for row in curve) for curve in curves),
         train_loss=tuple(tuple(row.train_loss for row in curve) for curve in curves),
         seconds=tuple(_cumulative(curve) for curve in curves),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -49,13 +50,15 @@ def of_most_weight(panels: Sequence[Panel], most: int) -> list[Panel]:
     return [panels[place] for place in sorted(sorted(range(len(panels)), key=weight)[:most])]
 
 
-def label(group: Group) -> str:
-    """What a panel calls a group: its backend, and what is special about it."""
-    cell = group.cell
-    run = run_of(group.records[0])
-    said = [] if cell.track == "matched" else [cell.architecture]
-    said += [group.variant] if group.variant else []
-    return ", ".join((group.backend, *said)) + (f" ({run})" if run else "")
+def labels(groups: Sequence[Group]) -> list[str]:
+    """What a panel calls its groups: each its backend, and what is special about it."""
+    return told_apart([(_label(group), run_of(group.records[0])) for group in groups])
+
+
+def told_apart(names: Sequence[tuple[str, str]]) -> list[str]:
+    """Names, with the run behind them where two are the same."""
+    times = Counter(name for name, _ in names)
+    return [f"{name} ({run})" if times[name] > 1 and run else name for name, run in names]
 
 
 def variant_of(group: Group) -> str:
@@ -75,6 +78,13 @@ def file_names(titles: Iterable[str]) -> list[str]:
 
 
 # --- How ------------------------------------------------------------------------------------------
+
+
+def _label(group: Group) -> str:
+    cell = group.cell
+    said = [] if cell.track == "matched" else [cell.architecture]
+    said += [group.variant] if group.variant else []
+    return ", ".join((group.backend, *said))
 
 
 def _key(group: Group) -> tuple[object, ...]:

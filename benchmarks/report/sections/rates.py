@@ -16,6 +16,7 @@ from benchmarks.report.labels import (
     several_data_sets,
 )
 from benchmarks.report.sections.dots import Dot, Dots, DotsPanel, thinned
+from benchmarks.report.sections.panels import told_apart
 from benchmarks.report.sections.results import marked
 from benchmarks.report.sections.variants import Variant, variants
 
@@ -51,7 +52,7 @@ def drawn(records: Iterable[Record]) -> list[Dots]:
     plots = []
     for work, rate in WORKS.items():
         panels = [
-            DotsPanel(title=title, dots=tuple(_dot(row, work, rate) for row in members))
+            DotsPanel(title=title, dots=_dots(list(members), work, rate))
             for title, members in groupby(rows, key=lambda row: _title(row, several=several))
         ]
         axis = f"{work} images/s"
@@ -62,23 +63,29 @@ def drawn(records: Iterable[Record]) -> list[Dots]:
 # --- How ------------------------------------------------------------------------------------------
 
 
-def _dot(row: Variant, work: str, rate: Callable[[Throughput], float]) -> Dot:
+def _dots(rows: Sequence[Variant], work: str, rate: Callable[[Throughput], float]) -> tuple[Dot, ...]:
+    names = told_apart([(_label(row), run_of(row.cells[0].record)) for row in rows])
+    return tuple(_dot(row, name, work, rate) for row, name in zip(rows, names, strict=True))
+
+
+def _dot(row: Variant, label: str, work: str, rate: Callable[[Throughput], float]) -> Dot:
     rates = [rate(throughput) for throughput in row.throughputs]
     middle = row.median(rate)
     assert middle is not None
-    cell = row.cell
-    said = in_words(cell.variant, cell.precision, cell.device)
-    run = run_of(row.cells[0].record)
-    network = "" if cell.track == "matched" else f", {cell.architecture}"
     return Dot(
-        backend=cell.backend,
-        variant=said,
-        label=f"{row.in_words().removesuffix(', default')}{network}" + (f" ({run})" if run else ""),
+        backend=row.cell.backend,
+        variant=in_words(row.cell.variant, row.cell.precision, row.cell.device),
+        label=label,
         value=middle,
         low=min(rates),
         high=max(rates),
         text=marked(middle, row.throughputs) if work == "training" else f"{middle:.1f}",
     )
+
+
+def _label(row: Variant) -> str:
+    network = "" if row.cell.track == "matched" else f", {row.cell.architecture}"
+    return row.in_words().removesuffix(", default") + network
 
 
 def _title(row: Variant, *, several: bool) -> str:

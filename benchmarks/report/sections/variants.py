@@ -137,6 +137,7 @@ def _what(record: Record, throughput: Throughput) -> tuple[object, ...]:
     """What cells share whose speeds are compared; in the order in which they stand."""
     cell = record.cell
     return (
+        run_of(record),
         cell.track,
         cell.architecture if cell.track == "matched" else "",
         place(cell.protocol),
@@ -147,5 +148,4 @@ def _what(record: Record, throughput: Throughput) -> tuple[object, ...]:
         cell.backend,
         cell.architecture,
         cell.weights.name,
-        run_of(record),
     )
