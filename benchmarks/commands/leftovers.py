@@ -14,7 +14,17 @@ import msgspec
 
 from backends.base import one_line
 
-PLACES = ("data", "decoded", "downloads", "features", "features/*", "gates", "verified", "weights")
+PLACES = (
+    "data",
+    "decoded",
+    "downloads",
+    "duplicates",
+    "features",
+    "features/*",
+    "gates",
+    "verified",
+    "weights",
+)
 """Folders of the cache. No other is looked into: $BENCHMARKS_CACHE may be a folder that has more in it."""
 PARTIAL = re.compile(
     r"\..+-[a-z0-9_]{8}"  # `whole_folder` and `write_whole` of harness/cache.py

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from backends.base import BenchmarkError, UsageError, one_line
-from benchmarks.harness import cluster, record
+from benchmarks.harness import cluster, manifest, record
 from benchmarks.harness.cache import write_whole
 from benchmarks.harness.cluster import Job, Submitted
 from benchmarks.harness.plan import FLAGS, Cell, Options
@@ -72,8 +72,9 @@ class Submission:
             self.run.snapshot(cell).unlink(missing_ok=True)
 
     def prepare(self, cells: Iterable[Cell]) -> None:
-        """Make or fetch the weights that cells start from, so that no two jobs do. Where that fails, their
-        records will say so."""
+        """Name the images, and make or fetch the weights that cells start from, so that no two jobs do. Where
+        there are no weights, records will say so."""
+        manifest.write(self.run.folder, self.supplies.manifest())
         for cell in {cell.recipe.id: cell for cell in cells}.values():
             try:
                 self.supplies.weights_for(cell)

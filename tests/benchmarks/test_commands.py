@@ -141,6 +141,8 @@ def test_every_command_has_help():
         ["weights", "convert"],
         ["pretrain"],
         ["report"],
+        ["check"],
+        ["compare"],
         ["doctor"],
     ):
         answer = command(*words, "--help")

@@ -12,6 +12,8 @@ import pytest
 import backends
 from benchmarks.harness import record
 from benchmarks.harness.environment import PROJECT
+from benchmarks.report.check.evidence import gather
+from benchmarks.report.check.rules import judge
 
 INSTALLED = [card for card in backends.known().values() if backends.installed(card)]
 needs_framework = pytest.mark.skipif(not INSTALLED, reason="no framework is installed in this environment")
@@ -81,6 +83,9 @@ class TestRuns:
         for found in records:
             assert found.gate is not None and found.gate.passed
             assert len(found.batches_sha256) == len(found.curve) == 5
+        verdict = judge(gather(tmp_path / "run"))
+        # Its few images are in both splits, and the project may have changes that are not committed.
+        assert {rule for rule, _ in verdict.violations} <= {"leak", "environment"}
 
     def test_a_failed_cell_is_a_record_and_a_failed_test_and_the_others_run(self, data_folder, tmp_path):
         weights = tmp_path / "w.safetensors"
