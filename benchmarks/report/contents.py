@@ -12,6 +12,7 @@ from benchmarks.report.sections import (
     curves,
     environment,
     equality,
+    glossary,
     latency,
     learning,
     parts,
@@ -23,11 +24,8 @@ from benchmarks.report.sections import (
 from benchmarks.report.sources import Sources
 from benchmarks.report.verdicts.words import Choices
 
-TRACKS = {
-    "matched": "Matched: one network, the same weights and the same bytes in every framework",
-    "native": "Native: each framework with its own network and idioms",
-}
-
+TRACKS = {name: f"{name.capitalize()}: {meaning}" for name, meaning in glossary.TRACKS.items()}
+"""Titles."""
 ORDER = (
     "Failed cells",
     "Accuracy",
@@ -82,7 +80,7 @@ def document(sources: Sources, *, title: str, choices: Choices) -> Document:
         Section("How to read this", ("\n".join(explained),)),
         Section("Environment", (environment.environment_table(records),) if records else ()),
     )
-    shared: tuple[Block, ...] = (results.conditions(records),) if records else ()
+    shared: tuple[Block, ...] = (glossary.words(records), results.conditions(records)) if records else ()
     return Document(
         title=title,
         headlines=found.headlines,

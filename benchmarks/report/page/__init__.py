@@ -27,6 +27,10 @@ BUNDLE = ("itables", "html/dt_bundle.js")
 
 MOST_SENTENCES = 5
 """Of one topic, on the first screen; the others are folded away."""
+VERDICT = re.compile(
+    r"(no difference shown|equivalent within [\d.]+ (?:points|%)|higher by [\d.]+|\bhigher\b)"
+)
+"""The fixed words; see `verdicts/words.py`."""
 POWER = re.compile(r"(\d+e-\d+)")
 """A number that would be broken at its hyphen."""
 
@@ -136,11 +140,20 @@ def _coded(text: str) -> Markup:
 
 
 def _whole(text: str) -> Markup:
-    pieces = POWER.split(text)
-    return Markup("").join(
-        Markup('<span class="whole">{}</span>').format(piece) if place % 2 else escape(piece)
-        for place, piece in enumerate(pieces)
+    """Verdicts stand out, and numbers are not broken."""
+    shown = (
+        Markup("<strong>{}</strong>").format(_unbroken(piece)) if place % 2 else _unbroken(piece)
+        for place, piece in enumerate(VERDICT.split(text))
     )
+    return Markup("").join(shown)
+
+
+def _unbroken(text: str) -> Markup:
+    shown = (
+        Markup('<span class="whole">{}</span>').format(piece) if place % 2 else escape(piece)
+        for place, piece in enumerate(POWER.split(text))
+    )
+    return Markup("").join(shown)
 
 
 def _pictures(plots: Mapping[str, bytes]) -> Callable[[Plot], Picture]:

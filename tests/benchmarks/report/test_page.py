@@ -358,3 +358,24 @@ class TestPictures:
     def test_wide_ones_stand_by_themselves(self):
         assert not picture(self.SVG, name="x", text="").wide
         assert picture(self.SVG.replace(b'"300pt"', b'"600pt"'), name="x", text="").wide
+
+
+class TestFirstScreen:
+    @pytest.mark.parametrize(
+        ("sentence", "strong"),
+        [
+            ("scratch: no difference shown (could have shown 4.1 points).", ["no difference shown"]),
+            ("the 3 frameworks are equivalent within 2 points.", ["equivalent within 2 points"]),
+            ("Keras higher by 7.6 [3.7, 11.3] points; finetune higher.", ["higher by 7.6", "higher"]),
+            ("PyTorch trains 306.7 images/s.", []),
+        ],
+    )
+    def test_verdicts_stand_out(self, sentence, strong):
+        made = shown(Document(title="x", headlines=(Headline("Accuracy", (sentence,)),)))
+        assert re.findall(r"<strong>(.*?)</strong>", made.split("<main")[1]) == strong
+
+    def test_words_that_are_used_are_explained_and_no_others(self, measured_record, ok_record):
+        text = Elements(page_of([measured_record])).text
+        assert "matched: one network, the same weights" in text and "finetune: everything is trained" in text
+        assert "scratch: everything" not in text and "native: each" not in text
+        assert "native: each framework with its own" in Elements(page_of([ok_record])).text
