@@ -28,12 +28,11 @@ def blocks(content: Iterable[Block], *, link: Link | None = None) -> str:
 
 
 def headlines(verdicts: Iterable[Headline]) -> str:
-    """A list, the first sentence of each behind its topic."""
+    """A list of topics, what is said of each beneath it."""
     lines = []
     for verdict in verdicts:
-        first, *others = map(_coded, verdict.sentences or ("",))
-        lines.append(f"- **{escape(verdict.topic)}** {first}")
-        lines += [f"  {sentence}" for sentence in others]
+        topic, told = f"- **{escape(verdict.topic)}**", [_coded(sentence) for sentence in verdict.sentences]
+        lines += [f"{topic} {told[0]}"] if len(told) == 1 else [topic, *(f"  - {one}" for one in told)]
     return "\n".join(lines)
 
 

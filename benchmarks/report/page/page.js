@@ -37,6 +37,12 @@ for (const table of document.querySelectorAll(".table table")) {
   if (table.dataset.filter) filterBox(table, api);
 }
 
+// A stop of the keyboard only where there is something to scroll.
+const watcher = new ResizeObserver((entries) => {
+  for (const { target } of entries) target.tabIndex = target.scrollWidth > target.clientWidth ? 0 : -1;
+});
+for (const region of document.querySelectorAll(".scroll, .plot.wide")) watcher.observe(region);
+
 function openTarget() {
   const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
   if (target instanceof HTMLDetailsElement) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ WIDTH = 4.7
 """Inches."""
 KEY = 0.2
 """Inches for each line of the key."""
+SEEN = 0.02
+"""Of an axis: lines that are nowhere farther apart lie upon each other."""
 
 
 def learning_curves(curves: Curves) -> bytes:
@@ -24,15 +27,12 @@ def learning_curves(curves: Curves) -> bytes:
     figure = Figure(figsize=(WIDTH, height))
     upper, lower = figure.subplots(2, 1, sharex=True)
     for axes, field in ((upper, "test_accuracy"), (lower, "train_loss")):
-        for line in curves.lines:
-            values = np.array(getattr(line, field))
-            epochs = np.arange(1, values.shape[1] + 1)
-            _mean(axes, epochs, values.mean(0), line)
-            if len(values) > 1:
-                axes.fill_between(
-                    epochs, values.min(0), values.max(0), color=_tone(line), alpha=0.18, linewidth=0
-                )
-        axes.grid(axis="y", color=INK, alpha=0.25, linewidth=0.8)
+        values = [np.array(getattr(line, field)) for line in curves.lines]
+        epochs = [np.arange(1, own.shape[1] + 1) for own in values]
+        _means(axes, curves, epochs, [own.mean(0) for own in values])
+        for line, across, own in zip(curves.lines, epochs, values, strict=True):
+            if len(own) > 1:
+                axes.fill_between(across, own.min(0), own.max(0), color=_tone(line), alpha=0.18, linewidth=0)
     upper.set_ylabel("test accuracy")
     lower.set_ylabel("training loss")
     lower.set_ylim(bottom=0)
@@ -47,13 +47,13 @@ def time_to_accuracy(curves: Curves) -> bytes:
     height = 2.6 + KEY * len(curves.lines)
     figure = Figure(figsize=(WIDTH, height))
     axes = figure.subplots()
-    for line in curves.lines:
-        seconds, accuracy = np.array(line.seconds), np.array(line.test_accuracy)
-        if len(seconds) > 1:
-            for own_seconds, own in zip(seconds, accuracy, strict=True):
-                axes.plot(own_seconds, own, color=_tone(line), linewidth=0.8, alpha=0.45)
-        _mean(axes, seconds.mean(0), accuracy.mean(0), line)
-    axes.grid(axis="y", color=INK, alpha=0.25, linewidth=0.8)
+    seconds = [np.array(line.seconds) for line in curves.lines]
+    accuracies = [np.array(line.test_accuracy) for line in curves.lines]
+    for line, across, own in zip(curves.lines, seconds, accuracies, strict=True):
+        if len(own) > 1:
+            for one_across, one in zip(across, own, strict=True):
+                axes.plot(one_across, one, color=_tone(line), linewidth=0.8, alpha=0.45)
+    _means(axes, curves, [own.mean(0) for own in seconds], [own.mean(0) for own in accuracies])
     axes.set_xlim(left=0)
     axes.set_ylabel("test accuracy")
     axes.set_xlabel("seconds of training")
@@ -64,9 +64,31 @@ def time_to_accuracy(curves: Curves) -> bytes:
 # --- How ------------------------------------------------------------------------------------------
 
 
-def _mean(axes: Any, across: np.ndarray, values: np.ndarray, line: Line) -> None:
-    every = max(1, len(values) // 10)
-    axes.plot(across, values, markersize=5, markevery=every, **line_style(line.backend, line.variant))
+def _means(axes: Any, curves: Curves, across: Sequence[np.ndarray], values: Sequence[np.ndarray]) -> None:
+    """A line that others are drawn upon is broader than they are, so that all are seen."""
+    axes.grid(axis="y", color=INK, alpha=0.25, linewidth=0.8)
+    hidden = [
+        sum(_alike(across, values, place, other) for other in range(place + 1, len(values)))
+        for place in range(len(values))
+    ]
+    for line, over, own, upon in zip(curves.lines, across, values, hidden, strict=True):
+        broader = min(upon, 3)
+        style = line_style(line.backend, line.variant) | {"linewidth": 1.8 + 1.5 * broader}
+        every = max(1, len(own) // 10)
+        axes.plot(over, own, markersize=5 + 2.5 * broader, markevery=every, **style)
+
+
+def _alike(across: Sequence[np.ndarray], values: Sequence[np.ndarray], one: int, other: int) -> bool:
+    """Whether two lines lie upon each other, as far as one sees."""
+    return all(
+        len(both[one]) == len(both[other])
+        and bool(np.abs(both[one] - both[other]).max() <= SEEN * _span(both))
+        for both in (across, values)
+    )
+
+
+def _span(values: Sequence[np.ndarray]) -> float:
+    return float(max(own.max() for own in values) - min(own.min() for own in values))
 
 
 def _tone(line: Line) -> str:

@@ -17,7 +17,7 @@ MOST = 12
 
 READING = """\
 - **Learning curves** are means over seeds; a band goes from the lowest seed to the highest. Where seeds ran
-  unequally long, they end with the shortest."""
+  unequally long, they end with the shortest. A line that others lie upon is drawn broader than they are."""
 READING_TIMES = """\
 - **Time to accuracy** sets the test accuracy after each epoch against the seconds of training up to then,
   input pipeline included and evaluation not: means over seeds, with each seed beside them as a thin line."""

@@ -73,7 +73,10 @@ class TestRender:
     def test_sections_nest_and_empty_ones_are_left_out(self):
         document = Document(
             title="A *run*",
-            headlines=(Headline("Accuracy", ("as good; `run --x` and `*`.", "And _more_.")),),
+            headlines=(
+                Headline("Accuracy", ("as good; `run --x` and `*`.", "And _more_.")),
+                Headline("Speed", ("none.",)),
+            ),
             blocks=("Shared.",),
             sections=(
                 Section("One", ("text", ""), (Section("Inner", (Plot(path="plots/x.svg", text="What"),)),)),
@@ -81,8 +84,8 @@ class TestRender:
             ),
         )
         assert markdown.render(document) == (
-            "# A \\*run\\*\n\n- **Accuracy** as good; `run --x` and `*`.\n  And \\_more\\_.\n\nShared.\n\n"
-            "## One\n\ntext\n\n### Inner\n\n![What](plots/x.svg)\n"
+            "# A \\*run\\*\n\n- **Accuracy**\n  - as good; `run --x` and `*`.\n  - And \\_more\\_.\n"
+            "- **Speed** none.\n\nShared.\n\n## One\n\ntext\n\n### Inner\n\n![What](plots/x.svg)\n"
         )
 
     def test_figures_are_linked_to_their_records(self):

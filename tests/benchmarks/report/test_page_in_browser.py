@@ -205,9 +205,15 @@ def test_a_wide_table_is_scrolled_by_itself_and_by_keyboard(chromium, of_a_table
     with Opened(chromium, of_a_table, viewport=PHONE) as opened:
         region = opened.page.get_by_role("region", name="Table: Rates")
         assert region.evaluate("element => element.scrollWidth > element.clientWidth")
+        opened.page.wait_for_function("() => document.querySelector('.scroll').tabIndex === 0")
         region.focus()
         opened.page.keyboard.press("ArrowRight")
         opened.page.wait_for_function("() => document.querySelector('.scroll').scrollLeft > 0")
+
+
+def test_a_table_that_fits_is_no_stop_of_the_keyboard(chromium, of_a_table):
+    with Opened(chromium, of_a_table) as opened:
+        opened.page.wait_for_function("() => document.querySelector('.scroll').tabIndex === -1")
 
 
 def test_without_scripts_everything_is_there(chromium, of_a_run):

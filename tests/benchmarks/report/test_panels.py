@@ -78,6 +78,17 @@ class TestAccuracy:
         interval = wilson(150, 200)
         assert (dot.value, dot.low, dot.high, dot.text) == (0.75, interval.low, interval.high, "0.750")
 
+    def test_lines_upon_each_other_are_all_seen(self, matched_record):
+        better = tuple(
+            msgspec.structs.replace(row, test_accuracy=0.9, train_loss=9.0) for row in matched_record.curve
+        )
+        others = of(matched_record, backend="keras"), of(matched_record, backend="keras", curve=better)
+        upon, apart = (
+            plots.learning_curves(learning.drawn([matched_record, other])[0]).count(b"stroke-width: 3.3")
+            for other in others
+        )
+        assert (upon, apart) == (2, 0)
+
     def test_several_seeds_have_that_of_their_mean(self, matched_record):
         """Student's t with 2 degrees of freedom, 4.303: 0.8 +- 4.303 * 0.05 / sqrt(3)."""
         several = [
@@ -187,6 +198,17 @@ class TestLearning:
             (plots.time_to_accuracy(drawn), {"test accuracy", "seconds of training"}),
         ):
             assert {"matched resnet18, finetune", "PyTorch", "<b> $x$ & y", *axes} <= set(texts(picture))
+
+    def test_lines_upon_each_other_are_all_seen(self, matched_record):
+        better = tuple(
+            msgspec.structs.replace(row, test_accuracy=0.9, train_loss=9.0) for row in matched_record.curve
+        )
+        others = of(matched_record, backend="keras"), of(matched_record, backend="keras", curve=better)
+        upon, apart = (
+            plots.learning_curves(learning.drawn([matched_record, other])[0]).count(b"stroke-width: 3.3")
+            for other in others
+        )
+        assert (upon, apart) == (2, 0)
 
     def test_several_seeds_have_a_band_and_one_has_none(self, matched_record):
         one, several = (
