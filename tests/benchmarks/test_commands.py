@@ -181,7 +181,7 @@ def test_an_unknown_command_is_exit_code_2():
 
 
 def test_the_report_takes_the_bench_s_options_and_passes_over_them(tmp_path, ok_record):
-    pytest.importorskip("matplotlib", reason="the report's libraries are in the report's environment only")
+    pytest.importorskip("itables", reason="the report's libraries are in the report's environment only")
     record.write(tmp_path / "records", ok_record)
     answer = command(
         "report",
@@ -199,7 +199,7 @@ def test_the_report_takes_the_bench_s_options_and_passes_over_them(tmp_path, ok_
 
 
 def test_a_damaged_record_is_named(tmp_path, ok_record):
-    pytest.importorskip("matplotlib", reason="the report's libraries are in the report's environment only")
+    pytest.importorskip("itables", reason="the report's libraries are in the report's environment only")
     path: Path = record.write(tmp_path / "records", ok_record)
     path.write_bytes(path.read_bytes()[:100])
     answer = command("report", str(tmp_path))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("jinja2", reason="the report's libraries are in the report's environment only")
+pytest.importorskip("itables", reason="the report's libraries are in the report's environment only")
 
 from benchmarks.report import contents, illustrations, markdown, page
 from benchmarks.report.document import Cell, Headline, Section, Table

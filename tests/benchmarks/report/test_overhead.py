@@ -9,7 +9,7 @@ from benchmarks.report.markdown_table import table
 from benchmarks.report.sections.overhead import overhead_table, tuning_table
 
 pytestmark = pytest.mark.once
-pytest.importorskip("scipy", reason="the report's libraries are not in the frameworks' environments")
+pytest.importorskip("itables", reason="the report's libraries are not in the frameworks' environments")
 
 
 def entry(**more):

@@ -12,7 +12,7 @@ from itertools import pairwise
 import msgspec
 import pytest
 
-pytest.importorskip("jinja2", reason="the report's libraries are in the report's environment only")
+pytest.importorskip("itables", reason="the report's libraries are in the report's environment only")
 
 from benchmarks.harness.record import Failure
 from benchmarks.report import illustrations, page

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("playwright", reason="playwright is in the page's environment only: tox run -e test-page")
-pytest.importorskip("jinja2", reason="the report's libraries are in the report's environment only")
+pytest.importorskip("itables", reason="the report's libraries are in the report's environment only")
 
 from playwright.sync_api import expect, sync_playwright
 

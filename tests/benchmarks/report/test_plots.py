@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-pytest.importorskip("matplotlib", reason="the report's libraries are in the report's environment only")
+pytest.importorskip("itables", reason="the report's libraries are in the report's environment only")
 
 from benchmarks.__main__ import main
 from benchmarks.harness import record

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-pytest.importorskip("scipy", reason="the report's libraries are in the report's environment only")
+pytest.importorskip("itables", reason="the report's libraries are in the report's environment only")
 
 from backends.optimizers import SGD
 from benchmarks.harness.record import Accuracy, Extraction, PhaseTraining, Record, Training

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-pytest.importorskip("scipy", reason="the report's libraries are in the report's environment only")
+pytest.importorskip("itables", reason="the report's libraries are in the report's environment only")
 
 from benchmarks.harness import record
 from benchmarks.harness.environment import PROJECT

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-pytest.importorskip("scipy", reason="the report's libraries are in the report's environment only")
+pytest.importorskip("itables", reason="the report's libraries are in the report's environment only")
 
 from benchmarks.harness.record import Failure, Record
 from benchmarks.report import merge, statistics

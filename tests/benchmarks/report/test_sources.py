@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-pytest.importorskip("jinja2", reason="the report's libraries are in the report's environment only")
+pytest.importorskip("itables", reason="the report's libraries are in the report's environment only")
 
 from benchmarks.__main__ import main
 from benchmarks.harness import record

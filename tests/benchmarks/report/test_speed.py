@@ -7,7 +7,7 @@ import math
 import msgspec
 import pytest
 
-pytest.importorskip("scipy", reason="the report's libraries are in the report's environment only")
+pytest.importorskip("itables", reason="the report's libraries are in the report's environment only")
 
 from benchmarks.report import markdown
 from benchmarks.report.sections import speed
