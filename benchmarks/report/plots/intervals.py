@@ -15,10 +15,12 @@ WIDTH = 4.7
 """Inches."""
 ROW, HEAD, FOOT = 0.24, 0.36, 0.5
 """Inches for each row, for a panel's title and space, and for the axis below the last."""
-RIGHT = 0.72
-"""Inches for what is written beside the dots."""
 LETTER, LONGEST = 0.067, 36
-"""Inches for a letter of the rows' names, and letters of the longest."""
+"""Inches for a letter of what is written beside the rows, and letters of the longest name."""
+WIDEST = 62
+"""Letters of a title."""
+BESIDE = 0.22
+"""Inches between what is written and what is drawn."""
 
 
 def dots(plot: Dots) -> bytes:
@@ -28,15 +30,17 @@ def dots(plot: Dots) -> bytes:
     height = sum(heights) + (HEAD + axis) * len(heights) + FOOT
     figure = Figure(figsize=(WIDTH, height))
     low, high = _limits(plot)
-    left = 0.22 + LETTER * max(len(_short(dot.label)) for panel in plot.panels for dot in panel.dots)
+    rows = [dot for panel in plot.panels for dot in panel.dots]
+    left = BESIDE + LETTER * max(len(_short(dot.label)) for dot in rows)
+    right = BESIDE + LETTER * max(len(dot.text) for dot in rows)
     top = height
-    for panel, rows in zip(plot.panels, heights, strict=True):
-        top -= HEAD + rows
-        axes = figure.add_axes((left / WIDTH, top / height, 1 - (left + RIGHT) / WIDTH, rows / height))
+    for panel, tall in zip(plot.panels, heights, strict=True):
+        top -= HEAD + tall
+        axes = figure.add_axes((left / WIDTH, top / height, 1 - (left + right) / WIDTH, tall / height))
         last = panel is plot.panels[-1]
         _panel(axes, panel)
         if plot.from_zero:
-            axes.set_xlim(0, 1.02 * max(dot.high for dot in panel.dots) or 1)
+            axes.set_xlim(0, 1.05 * max(dot.high for dot in panel.dots) or 1)
         else:
             axes.set_xlim(low, high)
             axes.tick_params(labelbottom=last)
@@ -62,12 +66,20 @@ def _panel(axes: Any, panel: DotsPanel) -> None:
     axes.set_yticks(range(len(panel.dots)), [_short(dot.label) for dot in panel.dots], fontsize=9)
     axes.tick_params(axis="y", length=0)
     axes.tick_params(axis="x", labelsize=9)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=(1, 2, 2.5, 5, 10)))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=4, steps=(1, 2, 2.5, 5, 10)))
     axes.set_ylim(len(panel.dots) - 0.5, -0.5)
     axes.grid(axis="x", color=INK, alpha=0.25, linewidth=0.8)
     axes.spines["left"].set_visible(False)
-    axes.annotate(text_of(panel.title), (0, 1), xycoords=("figure fraction", "axes fraction"), xytext=(4, 4),
-                  textcoords="offset points", va="bottom", color=INK, fontsize=10)  # fmt: skip
+    axes.annotate(
+        _short(panel.title, WIDEST),
+        (0, 1),
+        xycoords=("figure fraction", "axes fraction"),
+        xytext=(4, 4),
+        textcoords="offset points",
+        va="bottom",
+        color=INK,
+        fontsize=10,
+    )
 
 
 def _limits(plot: Dots) -> tuple[float, float]:
@@ -77,7 +89,7 @@ def _limits(plot: Dots) -> tuple[float, float]:
     return lows - margin, highs + margin
 
 
-def _short(label: str) -> str:
-    """What fits beside a row."""
+def _short(label: str, longest: int = LONGEST) -> str:
+    """What fits."""
     text = plain(label)
-    return text_of(text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}...")
+    return text_of(text if len(text) <= longest else f"{text[: longest - 3]}...")

@@ -46,14 +46,17 @@ class Dots(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def said(self) -> str:
         """Of what was left out, as a sentence with a space before it; empty where all is shown."""
-        return f" {self.left_out} more rows are in the tables only." if self.left_out else ""
+        if not self.left_out:
+            return ""
+        return f" {self.left_out} more {'row is' if self.left_out == 1 else 'rows are'} in the tables only."
 
 
 def thinned(panels: Sequence[DotsPanel], *, path: str, axis: str, from_zero: bool) -> Dots:
-    """A plot of the first `MOST` rows: those of the panels that compare most backends. Panels of one row,
-    which compare nothing, are left out where others do."""
+    """A plot of the first `MOST` rows: those of the panels that compare most backends. Panels of one row that
+    have an axis of their own compare nothing: they are left out where others do."""
     rows = sum(len(panel.dots) for panel in panels)
-    panels = [panel for panel in panels if len(panel.dots) > 1] or panels
+    if from_zero:
+        panels = [panel for panel in panels if len(panel.dots) > 1] or panels
     order = sorted(
         range(len(panels)), key=lambda place: (-len({dot.backend for dot in panels[place].dots}), place)
     )

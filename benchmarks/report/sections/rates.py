@@ -16,7 +16,6 @@ from benchmarks.report.labels import (
     several_data_sets,
 )
 from benchmarks.report.sections.dots import Dot, Dots, DotsPanel, thinned
-from benchmarks.report.sections.panels import told_apart
 from benchmarks.report.sections.results import marked
 from benchmarks.report.sections.variants import Variant, variants
 
@@ -64,18 +63,17 @@ def drawn(records: Iterable[Record]) -> list[Dots]:
 
 
 def _dots(rows: Sequence[Variant], work: str, rate: Callable[[Throughput], float]) -> tuple[Dot, ...]:
-    names = told_apart([(_label(row), run_of(row.cells[0].record)) for row in rows])
-    return tuple(_dot(row, name, work, rate) for row, name in zip(rows, names, strict=True))
+    return tuple(_dot(row, work, rate) for row in rows)
 
 
-def _dot(row: Variant, label: str, work: str, rate: Callable[[Throughput], float]) -> Dot:
+def _dot(row: Variant, work: str, rate: Callable[[Throughput], float]) -> Dot:
     rates = [rate(throughput) for throughput in row.throughputs]
     middle = row.median(rate)
     assert middle is not None
     return Dot(
         backend=row.cell.backend,
         variant=in_words(row.cell.variant, row.cell.precision, row.cell.device),
-        label=label,
+        label=_label(row),
         value=middle,
         low=min(rates),
         high=max(rates),
@@ -92,4 +90,6 @@ def _title(row: Variant, *, several: bool) -> str:
     cell, record = row.cell, row.cells[0].record
     network = f"matched {cell.architecture}" if cell.track == "matched" else cell.track
     said = [network, protocol_or_recipe(record), f"{row.image_size} px"]
-    return ", ".join((*said, *([data_title(record)] if several else [])))
+    run = run_of(record)
+    said += [data_title(record)] if several and not run else []
+    return (f"{run}: " if run else "") + ", ".join(said)

@@ -133,8 +133,13 @@ class TestDots:
     def test_what_compares_nothing_is_left_out_and_counted(self):
         made = self.thinned(self.panel("a", "keras"), self.panel("b", "keras", "gluon"))
         assert [panel.title for panel in made.panels] == ["b"] and made.left_out == 1
-        assert made.said == " 1 more rows are in the tables only."
+        assert made.said == " 1 more row is in the tables only."
         assert [panel.title for panel in self.thinned(self.panel("a", "keras")).panels] == ["a"]
+
+    def test_what_shares_an_axis_is_compared_with_all(self):
+        several = self.panel("a", "keras"), self.panel("b", "keras", "gluon")
+        made = dots.thinned(several, path="p", axis="a", from_zero=False)
+        assert [panel.title for panel in made.panels] == ["a", "b"] and made.said == ""
 
     def test_of_many_those_stay_that_compare_most(self):
         wide = self.panel("wide", *(str(number) for number in range(40)))
