@@ -92,8 +92,11 @@ def document(sources: Sources, *, title: str, choices: Choices) -> Document:
 READING = """\
 - **Test accuracy** is the share of test images classified rightly after the last epoch, or after the one that
   was best on a validation set, with Wilson's 95 % interval over those images. It says nothing of how another
-  seed would have done. Whether two rows differ takes a paired test, which this report makes only of what a
-  document claims.
+  seed would have done. Whether two rows differ takes a paired test, and its verdict.
+- **Verdicts** are three, each from tests on the same images or in the same sitting, corrected for all that
+  its table compares (Holm). *A higher*: a difference was shown (p < .05). *Equivalent within m*: it was shown
+  to be no larger than m, by two one-sided tests. *No difference shown (could have shown d)*: neither was; a
+  difference of less than d could not have shown.
 - *Native* rows: each framework with its own architecture, preprocessing and idioms. A difference between rows
   is a difference between networks as much as between frameworks.
 - *Matched* rows: one architecture, one set of initial weights, the same bytes in every batch, one definition
@@ -103,7 +106,8 @@ READING = """\
   memory; "~" marks a rate whose steps had not become steady when the time was up. Where a head is trained on
   stored features, **train** counts rows of features, and **inference** is the whole network's on images.
 - **Epoch** is what a user waits for, input pipeline included: the median of the epochs after the first.
-- Cells ran one after the other: speeds are for orientation, and no framework is called faster here.
+- A framework is called faster only where the cells took turns, as `python -m benchmarks run` has them do, and
+  by a test; other speeds are for orientation.
 - **Memory** is the peak resident set of the cell's process, framework included."""
 
 NO_GPU = """\

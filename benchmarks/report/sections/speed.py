@@ -39,9 +39,7 @@ COLUMNS = {
 
 CONDITIONS = """\
 - "noisy" marks steps that shared the machine with other work in each attempt to time them. The
-  figure is shown all the same, and the reasons stand below the table.
-- Cells that tox runs, one environment after the other, are not interleaved; `python -m benchmarks run`
-  alternates the backends, cell by cell."""
+  figure is shown all the same, and the reasons stand below the table."""
 
 QUIET = "quiet at last"
 
