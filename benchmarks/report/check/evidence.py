@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from backends.base import UsageError, one_line
-from benchmarks.harness import manifest, record
-from benchmarks.harness.manifest import Manifest, ManifestError
-from benchmarks.harness.record import Record, RecordError
+from benchmarks.harness import manifest
+from benchmarks.harness.manifest import Manifest
+from benchmarks.harness.record import Record
 from benchmarks.harness.run import Plan
 
 SEED = re.compile(r"(?P<group>.+)-s(?P<seed>\d+)")
@@ -25,6 +25,8 @@ class Unread(msgspec.Struct, frozen=True):
 
     file: str
     problem: str
+    remedy: str
+    """What to do."""
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,7 +63,8 @@ def gather(folder: Path) -> Evidence:
     Raises:
         UsageError: it holds no run at all.
     """
-    plan_file, record_files = folder / "plan.json", sorted((folder / "records").glob("*.json"))
+    plan_file, images_file = folder / "plan.json", folder / manifest.FILE
+    record_files = sorted((folder / "records").glob("*.json"))
     if not record_files and not plan_file.exists():
         raise UsageError(
             f"{folder}: neither a plan nor records; give the name of a run, or the folder of one"
@@ -69,24 +72,23 @@ def gather(folder: Path) -> Evidence:
     unread: list[Unread] = []
     records = []
     for path in record_files:
-        try:
-            found = record.read(path)
-            unread += [Unread(path.name, problem) for problem in _oddities(path, found)]
-            records.append(found)
-        except RecordError as error:
-            unread.append(Unread(path.name, _without_place(error, path)))
-    plan = None
-    try:
-        plan = msgspec.json.decode(plan_file.read_bytes(), type=Plan)
-    except FileNotFoundError:
-        pass
-    except (OSError, ValueError, RecursionError) as error:
-        unread.append(Unread(plan_file.name, f"{one_line(error)}; take it from where the run was made"))
-    images = None
-    try:
-        images = manifest.read(folder)
-    except ManifestError as error:
-        unread.append(Unread(manifest.FILE, _without_place(error, folder / manifest.FILE)))
+        found, problems = _read(path, Record, "delete it and run its cell again")
+        unread += problems
+        if found is None:
+            continue
+        records.append(found)
+        if path.stem != found.cell.id:
+            what = f"holds the record of {found.cell.id}, and a record's file is named after its cell"
+            unread.append(Unread(path.name, what, "run both again"))
+    plan = images = None
+    if plan_file.exists():
+        plan, problems = _read(plan_file, Plan, "take it from where the run was made")
+        unread += problems
+    if images_file.exists():
+        images, problems = _read(
+            images_file, Manifest, "delete it: the run's next `--resume` writes it again"
+        )
+        unread += problems
     return Evidence(folder=folder, records=tuple(records), plan=plan, manifest=images, unread=tuple(unread))
 
 
@@ -110,6 +112,7 @@ def comparison_of(record: Record) -> str:
 
 
 Key = TypeVar("Key", bound=Hashable)
+Kind = TypeVar("Kind")
 
 
 def grouped(records: Iterable[Record], key: Callable[[Record], Key]) -> dict[Key, list[Record]]:
@@ -157,18 +160,18 @@ def _shown(value: object) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
-def _without_place(error: Exception, path: Path) -> str:
-    """The text of an error that begins with its file, without that."""
-    return str(error).removeprefix("record ").removeprefix(f"{path}: ")
-
-
-def _oddities(path: Path, found: Record) -> Iterable[str]:
-    """What reading a record alone does not complain of."""
-    unknown = list(_unknown(msgspec.json.decode(path.read_bytes()), msgspec.to_builtins(found)))
+def _read(path: Path, kind: type[Kind], remedy: str) -> tuple[Kind | None, list[Unread]]:
+    """What a file holds, read once, and what is wrong with it; None where it is not of that kind at all."""
+    try:
+        content = path.read_bytes()
+        found = msgspec.json.decode(content, type=kind)
+        unknown = list(_unknown(msgspec.json.decode(content), msgspec.to_builtins(found)))
+    except (OSError, ValueError, RecursionError) as error:
+        return None, [Unread(path.name, one_line(error), remedy)]
     if unknown:
-        yield f"no such field: {', '.join(unknown)}; another version wrote it, or a hand: run its cell again"
-    if path.stem != found.cell.id:
-        yield f"holds the record of {found.cell.id}; a record's file is named after its cell: run both again"
+        what = f"no such field: {', '.join(unknown)}: another version wrote it, or a hand"
+        return found, [Unread(path.name, what, remedy)]
+    return found, []
 
 
 def _unknown(given: Any, known: Any, place: str = "$") -> Iterable[str]:

@@ -21,8 +21,7 @@ def schema(run: Evidence) -> Iterator[Finding]:
     """Every file reads under the current schema, has no field that the schema does not know, and is named
     after its cell."""
     for unread in run.unread:
-        what, _, remedy = unread.problem.rpartition("; ")
-        yield Violation(where=unread.file, what=what, remedy=remedy)
+        yield Violation(where=unread.file, what=unread.problem, remedy=unread.remedy)
 
 
 def cells(run: Evidence) -> Iterator[Finding]:

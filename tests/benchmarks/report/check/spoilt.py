@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -41,6 +43,16 @@ def edit(cell_id: str, before: str, after: str) -> Spoil:
 
 def write_file(name: str, content: bytes) -> Spoil:
     return lambda draft: draft.afterwards.append(lambda folder: (folder / name).write_bytes(content))
+
+
+def insert(name: str, **fields: object) -> Spoil:
+    """More fields in a file of JSON."""
+
+    def change(folder: Path) -> None:
+        path = folder / name
+        path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+    return lambda draft: draft.afterwards.append(change)
 
 
 def delete_file(name: str) -> Spoil:
@@ -128,6 +140,8 @@ SPOILT = [Spoilt(*one) for one in (
     ("schema", edit(KERAS, '"train_loss":1', '"train_loss":1e999'), "out of range.*delete it"),
     ("schema", edit(KERAS, '"epoch":2,', '"epoch":2,"loss":7,'), r"no such field: \$\.curve\[1\]\.loss"),
     ("schema", edit(KERAS, '"status": "ok"', '"state": 1, "status": "ok"'), r"no such field: \$\.state"),
+    ("schema", insert("plan.json", extra=1), r"plan\.json: no such field: \$\.extra: .*; take it from where"),
+    ("schema", insert("images.json", extra=1), r"images\.json: no such field: \$\.extra: .*; delete it: the"),
     ("schema", write_file("plan.json", b"{}"), r"plan\.json: .*missing required field"),
     ("schema", write_file("images.json", b"{}"), r"images\.json: .*missing required field"),
     ("schema", lambda d: d.afterwards.append(
