@@ -36,6 +36,9 @@ def compare(
     across_machines: Annotated[
         bool, typer.Option("--across-machines", help="Compare speeds and memory of different machines, too.")
     ] = False,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="RUN_B may lack cells that RUN_A has.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For a machine.")] = False,
     as_markdown: Annotated[
         bool, typer.Option("--markdown", help="Markdown, for a comment under a change.")
@@ -47,7 +50,8 @@ def compare(
     table) and more than its threshold. Accuracy is compared by the same seeds on the same test images; speeds
     and memory by Welch's test over seeds, two or more in each run, and on one machine only.
 
-    Exit code: 0 no regression, 1 something is worse or fails that did not, 2 nothing can be compared.
+    Exit code: 0 no regression shown, 1 something is worse, fails that did not, or is missing, 2 nothing can be
+    compared.
 
     Examples:
 
@@ -74,6 +78,7 @@ def compare(
         (baseline, candidate),
         thresholds=verdicts.Thresholds(accuracy=accuracy_threshold, speed=speed_threshold),
         across_machines=across_machines,
+        allow_missing=allow_missing,
     )
     if as_json:
         text = msgspec.json.encode(

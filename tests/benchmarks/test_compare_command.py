@@ -132,6 +132,15 @@ def test_none_is_exit_code_0_and_thresholds_decide(folders, ok_record):
     assert answer(after, before)[0] == 0
 
 
+def test_a_missing_cell_is_exit_code_1_unless_allowed(folders, ok_record):
+    before = put(folders / "before", run_of(ok_record))
+    after = put(folders / "after", run_of(ok_record)[:2])
+    code, printed = answer(before, after)
+    assert code == 1
+    assert "pytorch-native-resnet18-finetune-s2 is missing" in printed.splitlines()[-1]
+    assert answer(before, after, "--allow-missing")[0] == 0
+
+
 def test_another_machine_is_no_regression_until_asked(folders, ok_record):
     before = put(folders / "before", run_of(ok_record))
     after = put(folders / "after", [environment(one, cores=8) for one in run_of(ok_record, slower=2.0)])

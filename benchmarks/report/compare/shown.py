@@ -32,6 +32,8 @@ def sentence(comparison: Comparison) -> str:
     worse, better = comparison.rows("worse"), comparison.rows("better")
     found = [_told(metric, row) for metric, row in worse]
     found += [f"{cell.cell} failed ({cell.reason})" for cell in comparison.failed]
+    if not comparison.allow_missing:
+        found += [f"{cell} is missing" for cell in comparison.missing]
     if not comparison.tested and not found:
         return "Nothing could be tested."
     count = f"{len(found) or 'No'} regression{'s' if len(found) > 1 else ''}"
@@ -164,7 +166,8 @@ def _notes(comparison: Comparison) -> Iterator[str]:
     if any(row.effect and row.seeds == (1, 1) for row in single):
         yield "Accuracy of one seed: the test is of these two networks, and says nothing of another seed's."
     for what, ids in (
-        ("Only in A", comparison.baseline_only),
+        ("Only in A" if comparison.allow_missing else MISSING, comparison.missing),
+        ("Failed in A, not in B", comparison.failed_and_gone),
         ("Only in B", comparison.candidate_only),
         ("Failed in A, ok in B", comparison.recovered),
         ("Failed in both", comparison.failed_in_both),
@@ -175,6 +178,7 @@ def _notes(comparison: Comparison) -> Iterator[str]:
         yield "Machine, software, code, settings and input are the same in A and B, as far as records tell."
 
 
+MISSING = "Only in A, which counts as a regression unless --allow-missing is given"
 MACHINE = ("cpu", "cores", "threads", "ram", "gpu")
 """Changes that make another machine; see `changes.Machine`."""
 

@@ -98,10 +98,15 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """Those that are not empty."""
     failed: tuple[LeftOut, ...]
     """In the candidate, and ok in the baseline: regressions too."""
+    missing: tuple[str, ...]
+    """Ids of cells that are ok in the baseline and that the candidate lacks: regressions too, unless allowed. A
+    backend that died before it wrote a record left nothing else to see."""
+    allow_missing: bool
     recovered: tuple[str, ...]
     """Ids of cells that failed in the baseline and are ok in the candidate."""
     failed_in_both: tuple[str, ...]
-    baseline_only: tuple[str, ...]
+    failed_and_gone: tuple[str, ...]
+    """Of cells that failed in the baseline and that the candidate lacks."""
     candidate_only: tuple[str, ...]
     disturbed: tuple[tuple[LeftOut, ...], tuple[LeftOut, ...]]
     """Cells of baseline and candidate whose rates are no part of a test."""
@@ -118,8 +123,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def exit_code(self) -> int:
-        """1 where something is worse or failed, 2 where nothing could be tested, else 0."""
-        if self.failed or self.rows("worse"):
+        """1 where something is worse, failed or is missing, 2 where nothing could be tested, else 0."""
+        if self.failed or self.rows("worse") or (self.missing and not self.allow_missing):
             return 1
         return 0 if self.tested else 2
 
@@ -131,14 +136,16 @@ def compare(
     *,
     thresholds: Thresholds | None = None,
     across_machines: bool = False,
+    allow_missing: bool = False,
 ) -> Comparison:
     """Compare the cells that both runs have.
 
-    Accuracy: the same seeds on the same test images. Speed and memory: Welch's test of logarithms over seeds,
+    Accuracy: the same seeds on the same test images; of a single seed only where it is `repeatable`. Speed and memory: Welch's test of logarithms over seeds,
     since cells of two runs never alternate.
 
     Args:
         across_machines: whether speeds are compared although they were taken on different machines.
+        allow_missing: whether the candidate may lack cells of the baseline.
 
     Raises:
         UsageError: no cell is in both, or the data are not the same.
@@ -162,9 +169,11 @@ def compare(
             LeftOut(record.cell.id, f"{record.error.type}: {record.error.message}" if record.error else "")
             for record in cells.failed
         ),
+        missing=_ids(record for record in cells.baseline_only if record.status == "ok"),
+        allow_missing=allow_missing,
         recovered=_ids(cells.recovered),
         failed_in_both=_ids(cells.failed_in_both),
-        baseline_only=_ids(cells.baseline_only),
+        failed_and_gone=_ids(record for record in cells.baseline_only if record.status != "ok"),
         candidate_only=_ids(cells.candidate_only),
         disturbed=(
             _disturbed(record for pair in cells.pairs for record in pair.baseline),

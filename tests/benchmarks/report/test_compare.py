@@ -100,10 +100,11 @@ class TestVerdicts:
         assert found.verdict == "worse"
 
     def test_only_seeds_that_both_have_say_something_of_accuracy(self, run):
-        found = compare(run(), [right(record, without(50)) for record in run([3])] + run([1]))
+        candidate = [right(record, without(50)) for record in run([3])] + run([1])
+        found = compare(run(), candidate, allow_missing=True)
         assert row(found, "accuracy").seeds == (1, 1)
         assert row(found, "accuracy").candidate == 0.75
-        assert found.baseline_only == tuple(f"pytorch-native-resnet18-finetune-s{seed}" for seed in (0, 2))
+        assert found.missing == tuple(f"pytorch-native-resnet18-finetune-s{seed}" for seed in (0, 2))
         assert found.candidate_only == ("pytorch-native-resnet18-finetune-s3",)
 
     def test_without_a_seed_that_both_scored_nothing_is_said_of_accuracy(self, run):
@@ -271,6 +272,40 @@ class TestCells:
         stem = "pytorch-native-resnet18-finetune"
         assert (found.recovered, found.failed_in_both) == ((f"{stem}-s0",), (f"{stem}-s1",))
         assert {f"Failed in A, ok in B: {stem}-s0.", f"Failed in both: {stem}-s1."} <= set(shown.notes(found))
+
+    def test_a_backend_without_records_is_a_regression_unless_that_is_allowed(self, run):
+        """It died before it wrote one; nothing else would tell."""
+        keras = [
+            cell(record, id=f"keras-native-vgg16-finetune-s{record.cell.seed}", backend="keras")
+            for record in run()
+        ]
+        found = compare([*run(), *keras], run())
+        assert found.exit_code == 1
+        assert found.missing == tuple(record.cell.id for record in keras)
+        assert shown.sentence(found) == (
+            "3 regressions in 5 comparisons: keras-native-vgg16-finetune-s0 is missing,"
+            " keras-native-vgg16-finetune-s1 is missing, keras-native-vgg16-finetune-s2 is missing; 0 better."
+        )
+        assert any(
+            note.startswith("Only in A, ") and "--allow-missing" in note for note in shown.notes(found)
+        )
+        allowed = compare([*run(), *keras], run(), allow_missing=True)
+        assert allowed.exit_code == 0
+        assert shown.sentence(allowed) == "No regression in 5 comparisons; 0 better."
+        assert any(note.startswith("Only in A: keras-") for note in shown.notes(allowed))
+
+    def test_missing_is_enough_where_nothing_could_be_tested(self, run):
+        """And where it is allowed, that nothing was tested is still no success."""
+        untimed = [msgspec.structs.replace(record, throughput=None, memory=None) for record in run()]
+        candidate = [right(record, RIGHT[:100]) for record in untimed[:2]]
+        assert compare(untimed, candidate).exit_code == 1
+        assert compare(untimed, candidate, allow_missing=True).exit_code == 2
+
+    def test_what_failed_before_and_is_gone_now_is_a_note(self, run):
+        baseline = [*run([0, 1]), failed(run()[2])]
+        found = compare(baseline, run([0, 1]))
+        assert (found.exit_code, found.missing) == (0, ())
+        assert f"Failed in A, not in B: {baseline[2].cell.id}." in shown.notes(found)
 
     @pytest.mark.parametrize(
         "other",
