@@ -26,10 +26,11 @@ def schema(run: Evidence) -> Iterator[Finding]:
 
 def cells(run: Evidence) -> Iterator[Finding]:
     """Every planned cell has its record, made from what the plan says, and no other cell has one. A cell that
-    failed has a record: it is counted, and makes no run invalid."""
+    failed has a record: it is counted, and makes no run invalid unless nothing of its backend is left."""
     for failed in run.failed:
         why = f"{failed.error.type}: {failed.error.message}" if failed.error else "no reason given"
         yield Note(where=failed.cell.id, what=f"failed: {why}")
+    yield from _nothing_left(run)
     if run.plan is None:
         if not any(unread.file == "plan.json" for unread in run.unread):
             yield Violation(
@@ -131,6 +132,20 @@ def data(run: Evidence) -> Iterator[Finding]:
 
 
 # --- How ------------------------------------------------------------------------------------------
+
+
+def _nothing_left(run: Evidence) -> Iterator[Finding]:
+    """Backends that have records, and none of a cell that ended well."""
+    remedy = "mend what made them fail (the notes say it), then --resume"
+    lost = list(dict.fromkeys(record.cell.backend for record in run.failed))
+    ended_well = {record.cell.backend for record in run.ok}
+    if lost and not ended_well:
+        yield Violation(where="all cells", what="failed: there is no result to judge", remedy=remedy)
+        return
+    for backend in lost:
+        if backend not in ended_well:
+            what = f"all cells of {backend} failed: what is left compares the others"
+            yield Violation(where=backend, what=what, remedy=remedy)
 
 
 def _numbering(group: str, those: list[int]) -> Iterator[Finding]:

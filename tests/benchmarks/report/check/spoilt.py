@@ -70,6 +70,11 @@ def remove(*cell_ids: str) -> Spoil:
     return lambda draft: [draft.remove(cell_id) for cell_id in cell_ids]
 
 
+def fail(beginning: str) -> Spoil:
+    """The cells whose id begins so."""
+    return lambda draft: [draft.fail(cell_id) for cell_id in draft.records if cell_id.startswith(beginning)]
+
+
 def unrecord(cell_id: str) -> Spoil:
     return lambda draft: draft.records.pop(cell_id)
 
@@ -152,6 +157,8 @@ SPOILT = [Spoilt(*one) for one in (
     ("cells", change(KERAS, key="0" * 64), f"{KERAS}: made from another recipe"),
     ("cells", change(KERAS, key=None), f"{KERAS}: made from another recipe"),
     ("cells", delete_file("plan.json"), r"plan\.json: none: nobody can tell which cells were planned"),
+    ("cells", fail(""), "all cells: failed: there is no result to judge; mend what made them fail"),
+    ("cells", fail("keras"), "keras: all cells of keras failed.*; mend what made them fail"),
     ("seeds", remove(KERAS.replace("s1", "s0")), "without seed 0, and seed 1 is there; --seeds 2 --resume"),
     ("seeds", remove(KERAS), f"{MATCHED}: .* 2 seeds, keras-{MATCHED} has 1 seeds; --seeds 2"),
     ("seeds", remove(NATIVE), "native-finetune: .* 2 seeds, keras-native-vgg16-finetune has 1 seeds"),
