@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.harness.record import Epoch, Record
+from benchmarks.harness.record import Epoch, Record, Training
 from benchmarks.report.check.evidence import Evidence, comparison_of, grouped
 from benchmarks.report.check.files import RUN_AGAIN
 from benchmarks.report.check.findings import Finding, Note, Violation
@@ -49,7 +49,8 @@ def numbers(run: Evidence) -> Iterator[Finding]:
 
 def curve(run: Evidence) -> Iterator[Finding]:
     """The learning curve has every epoch that was asked for, each on all training images. Fewer epochs are
-    allowed where validation images were held out to end the training by."""
+    allowed where validation images were held out to end the training by. Where some were, they choose the
+    epoch that is scored, the first of the best; otherwise it is the last."""
     for record in run.ok:
         for what in _curve(record):
             yield Violation(where=record.cell.id, what=what, remedy=RUN_AGAIN)
@@ -168,9 +169,26 @@ def _curve(record: Record) -> Iterator[str]:
         yield "epochs of a phase that the recipe does not have"
     if training.train_images is not None:
         yield from _images(record, rows, training.train_images)
-    scored = record.accuracy.epoch if record.accuracy else None
-    if rows and scored is not None and scored != rows[-1].epoch and not training.validation_images:
-        yield f"scored after epoch {scored} of {len(rows)}, and nothing was held out to choose it by"
+    yield from _choice(record, training)
+
+
+def _choice(record: Record, training: Training) -> Iterator[str]:
+    """Whether the epoch scored is the one that `phases.Trainer` chooses, of the last phase."""
+    scored, rows = record.accuracy.epoch if record.accuracy else None, record.curve
+    if not rows or scored is None:
+        return
+    if not training.validation_images:
+        if scored != rows[-1].epoch:
+            yield f"scored after epoch {scored} of {len(rows)}, and nothing was held out to choose it by"
+        return
+    last = [row for row in rows if row.phase == len(training.phases)]
+    if not last or any(
+        row.validation_accuracy is None for row in last
+    ):  # reported above; the numbers' rule's
+        return
+    best = max(last, key=lambda row: row.validation_accuracy or 0.0)  # of equals, max takes the first
+    if scored != best.epoch:
+        yield f"scored after epoch {scored}, and the validation images choose epoch {best.epoch}"
 
 
 def _images(record: Record, rows: tuple[Epoch, ...], expected: int) -> Iterator[str]:

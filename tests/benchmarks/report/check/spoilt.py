@@ -132,6 +132,32 @@ def half_trained(draft: Draft) -> None:
     draft.change(NATIVE, {"curve": draft.records[NATIVE].curve[:2], "accuracy.epoch": 2})
 
 
+def validated(
+    validation: tuple[float, ...], test: tuple[float, ...], *, scored: int, phases: tuple[int, ...] = ()
+) -> Spoil:
+    """Accuracies of each epoch of a cell for which images are held out, and the epoch chosen."""
+
+    def spoil(draft: Draft) -> None:
+        made = draft.records[NATIVE]
+        numbers = phases or (1,) * len(made.curve)
+        rows = tuple(
+            msgspec.structs.replace(
+                row, images=300, phase=phase, validation_accuracy=one, test_accuracy=other
+            )
+            for row, phase, one, other in zip(made.curve, numbers, validation, test, strict=True)
+        )
+        asked = tuple(
+            msgspec.structs.replace(made.training.phases[0], epochs=numbers.count(phase))
+            for phase in sorted(set(numbers))
+        )
+        draft.change(NATIVE, {
+            "curve": rows, "accuracy.epoch": scored, "training.phases": asked,
+            "training.train_images": 300, "training.validation_images": 100,
+        })  # fmt: skip
+
+    return spoil
+
+
 def one_thread(draft: Draft) -> None:
     for cell_id in (NATIVE, NATIVE.replace("s1", "s0")):
         draft.change(cell_id, {"environment.threads": 1, "settings.threads": 1})
@@ -219,6 +245,11 @@ SPOILT = [Spoilt(*one) for one in (
                      curve__1__validation_accuracy=0.5, curve__2__validation_accuracy=0.5),
      "400 images to train on and 100 to choose by, of 400"),
     ("curve", change(KERAS, accuracy__epoch=2), "scored after epoch 2 of 3, and nothing was held out"),
+    ("curve", validated((0.9, 0.5, 0.4), (0.5, 0.6, 0.75), scored=3),
+     f"{NATIVE}: scored after epoch 3, and the validation images choose epoch 1"),
+    ("curve", validated((0.5, 0.9, 0.9), (0.5, 0.75, 0.75), scored=3), "validation images choose epoch 2"),
+    ("curve", validated((0.9, 0.5, 0.6), (0.75, 0.5, 0.5), scored=1, phases=(1, 2, 2)),
+     "scored after epoch 1, and the validation images choose epoch 3"),
     ("curve", change(NATIVE, training=None), f"{NATIVE}: no hyper-parameters in its record"),
     ("curve", change(NATIVE, training__phases=()), "does not say how many epochs were asked for"),
     ("steady", change(KERAS, throughput__steady=False), f"{KERAS}: training steps did not become steady"),

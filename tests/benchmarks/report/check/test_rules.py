@@ -14,7 +14,7 @@ from benchmarks.report.check import fairness, rules
 from benchmarks.report.check.evidence import comparison_of, gather, parted
 from benchmarks.report.check.rules import RULES, Verdict, judge
 from tests.benchmarks.report.check.drafts import MATCHED, Draft, sha256
-from tests.benchmarks.report.check.spoilt import KERAS, NATIVE, SPOILT
+from tests.benchmarks.report.check.spoilt import KERAS, NATIVE, SPOILT, validated
 
 pytestmark = pytest.mark.once
 
@@ -116,6 +116,20 @@ class TestAllowed:
         draft.change(NATIVE, {"curve.0.validation_accuracy": None})
         assert [rule for rule, _ in judged(draft, tmp_path / "unseen").violations] == ["numbers"]
 
+    @pytest.mark.parametrize(
+        ("validation", "test", "scored", "phases"),
+        [
+            ((0.4, 0.9, 0.5), (0.6, 0.75, 0.9), 2, ()),
+            ((0.9, 0.9, 0.9), (0.75, 0.8, 0.9), 1, ()),
+            ((0.9, 0.5, 0.6), (0.9, 0.5, 0.75), 3, (1, 2, 2)),
+        ],
+    )
+    def test_the_epoch_that_the_validation_images_choose_of_the_last_phase(
+        self, draft, tmp_path, validation, test, scored, phases
+    ):
+        validated(validation, test, scored=scored, phases=phases)(draft)
+        assert judged(draft, tmp_path).violations == []
+
     def test_backends_that_stop_at_different_epochs_have_equal_batches_as_far_as_both_go(
         self, draft, tmp_path
     ):
@@ -125,9 +139,9 @@ class TestAllowed:
                     msgspec.structs.replace(row, images=300, validation_accuracy=0.5) for row in made.curve
                 )
                 held = {"training.train_images": 300, "training.validation_images": 100}
-                draft.change(cell_id, {"curve": rows, **held})
+                draft.change(cell_id, {"curve": rows, "accuracy.epoch": 1, **held})
         made = draft.records[KERAS]
-        shorter = {"curve": made.curve[:2], "batches_sha256": made.batches_sha256[:2], "accuracy.epoch": 2}
+        shorter = {"curve": made.curve[:2], "batches_sha256": made.batches_sha256[:2]}
         draft.change(KERAS, shorter)
         assert judged(draft, tmp_path).violations == []
 
