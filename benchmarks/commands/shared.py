@@ -97,8 +97,8 @@ def one_cell(
 
 def require_report_libraries() -> None:
     """Raise UsageError where the report's libraries are missing, as in the frameworks' environments."""
-    # A framework brings some of them along; these two nobody else does.
-    if any(importlib.util.find_spec(name) is None for name in ("itables", "statsmodels")):
+    # A framework brings some of them along; and none of them both of these.
+    if any(importlib.util.find_spec(name) is None for name in ("itables", "matplotlib")):
         raise UsageError(
             "the report's libraries are not installed here; `pip install '.[report]'` installs them"
         )

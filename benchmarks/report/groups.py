@@ -19,11 +19,12 @@ from benchmarks.report.labels import (
 
 
 class Group(msgspec.Struct, frozen=True):
-    """The cells of one backend, recipe and set of conditions that ended well, by seed."""
+    """The cells of one backend, recipe and set of conditions, by seed."""
 
     records: tuple[Record, ...]
-    """One for each seed, by rising seed; never empty."""
+    """Those that ended well and have every test image scored, by rising seed; never empty."""
     failed: tuple[Record, ...] = ()
+    """The others."""
 
     @property
     def cell(self) -> CellDescription:
@@ -77,13 +78,18 @@ def groups(records: Iterable[Record]) -> list[Group]:
     made = []
     for _, members in sorted(found.items(), key=lambda item: _place(item[1][0])):
         ordered = sorted(members, key=lambda record: record.cell.seed)
-        ended = tuple(record for record in ordered if record.accuracy is not None and record.status == "ok")
+        ended = tuple(record for record in ordered if _ended_well(record))
         if ended:
-            made.append(Group(ended, tuple(record for record in ordered if record.status != "ok")))
+            made.append(Group(ended, tuple(record for record in ordered if not _ended_well(record))))
     return made
 
 
 # --- How ------------------------------------------------------------------------------------------
+
+
+def _ended_well(record: Record) -> bool:
+    accuracy = record.accuracy
+    return record.status == "ok" and accuracy is not None and len(accuracy.correct) == record.cell.data.test
 
 
 def _image_size(record: Record) -> int | None:

@@ -153,8 +153,15 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     model: Estimate
 
     def least(self, alpha: float) -> float:
-        """The smallest difference that a test at `alpha` would have shown."""
-        return self.model.least(alpha)
+        """The smallest difference that a test at `alpha` would have shown; more than 1 if none would."""
+        if self.seeds > 1:
+            return self.model.least(alpha)
+        for surplus in range(self.images + 1):
+            discordant = max(self.disagreeing, surplus)
+            discordant += (discordant - surplus) % 2
+            if _mcnemar_p((discordant + surplus) // 2, (discordant - surplus) // 2) < alpha:
+                return surplus / self.images
+        return math.inf
 
 
 def paired_difference(
@@ -166,8 +173,9 @@ def paired_difference(
     difference. The model is that of reader studies, many readers and the same cases (D. D. Dorfman, K. S.
     Berbaum, C. E. Metz, Investigative Radiology 27, 1992): the difference of each seed on each image is a
     seed's effect, plus an image's, plus the rest. The error of the mean holds all three, with the degrees of
-    freedom of S. L. Hillis (Statistics in Medicine 26, 2007). Of one seed it holds the images' alone, and p
-    is McNemar's exact one: the verdict is then on that seed.
+    freedom of S. L. Hillis (Statistics in Medicine 26, 2007); it is never taken to be smaller than the rest
+    alone would make it, at the price of power where seeds have no effect of their own. Of one seed it holds
+    the images' alone, and p is McNemar's exact one: the verdict is then on that seed.
 
     Two images are imagined beside the real ones, which one side each has right alone, in all seeds (D. G.
     Bonett, R. M. Price, J. Educational and Behavioral Statistics 37, 2012): two sides that agree on each of
@@ -310,16 +318,12 @@ def _over_seeds_and_images(surplus: np.ndarray) -> Estimate:
     rest = surplus - mean - of_seeds[:, None] - of_images
     square_seeds = images * float((of_seeds**2).sum()) / (seeds - 1)
     square_images = seeds * float((of_images**2).sum()) / (images - 1)
-    degrees_rest = (seeds - 1) * (images - 1)
-    square_rest = float((rest**2).sum()) / degrees_rest
-    # A variance is not below zero: seeds that differ by less than the rest alone would make them differ by no
-    # effect of their own.
-    by_seeds, degrees = max((square_seeds, float(seeds - 1)), (square_rest, float(degrees_rest)))
+    square_rest = float((rest**2).sum()) / ((seeds - 1) * (images - 1))
+    # Variances are not below zero. That few seeds happen to lie close together tells little of how far apart
+    # others would: the error has no more degrees of freedom for it.
+    by_seeds = max(square_seeds, square_rest)
     square = by_seeds + max(square_images - square_rest, 0.0)
-    if by_seeds > 0:
-        degrees *= (square / by_seeds) ** 2
-    else:
-        degrees = math.inf
+    degrees = (seeds - 1) * (square / by_seeds) ** 2 if by_seeds > 0 else math.inf
     return Estimate(mean, math.sqrt(square / surplus.size), degrees)
 
 

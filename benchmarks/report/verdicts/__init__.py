@@ -28,13 +28,16 @@ def findings(records: Sequence[Record], choices: Choices, files: Files) -> Findi
         files: names of the test images; those of other data sets are called by their number.
     """
     found = groups(records)
+    accuracies = accuracy.families(found, choices.margin)
+    speeds = speed.families(found, choices.speed_margin)
+    reached = cost.reached(found, choices)
     sections = (
-        accuracy.section(found, choices),
-        speed.section(found, choices),
-        cost.section(found, choices),
+        accuracy.section(found, accuracies),
+        speed.section(speeds),
+        cost.section(reached),
         disagreement.section(found, files),
     )
     return Findings(
-        headlines=headlines.headlines(records, found, choices),
+        headlines=headlines.headlines(records, accuracies, speeds, reached),
         sections=tuple(section for section in sections if section),
     )

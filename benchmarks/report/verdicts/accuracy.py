@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from typing import Any
 
 import msgspec
 
 from benchmarks.report.document import Column, Section, Table, filled, table_of
 from benchmarks.report.groups import Group
+from benchmarks.report.labels import run_of
 from benchmarks.report.statistics import ALPHA, Difference, holm, paired_difference, spread, wilson
-from benchmarks.report.verdicts.comparisons import KINDS, Kind, Pair, pairs, tracks
-from benchmarks.report.verdicts.words import Choices, Outcome, in_points, p_text, points, verdict
+from benchmarks.report.verdicts.comparisons import Kind, Pair, in_full, network_of, pairs, tracks
+from benchmarks.report.verdicts.words import (
+    Outcome,
+    in_points,
+    least_in_points,
+    p_text,
+    points,
+    verdict,
+)
 
 TITLES: dict[Kind, str] = {
     "backends": "Backends against each other",
@@ -39,8 +47,26 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
             self.tested,
             *self.pair.names,
             margin=in_points(self.margin),
-            least=f"{points(self.least)} points",
+            least=least_in_points(self.least),
         )
+
+
+class Family(msgspec.Struct, frozen=True, kw_only=True):
+    """All comparisons of a kind in a track: of these the p-values are Holm's."""
+
+    kind: Kind
+    track: str
+    rows: tuple[Compared, ...]
+
+
+def families(groups: Sequence[Group], margin: float) -> list[Family]:
+    """Every comparison that the groups allow."""
+    return [
+        Family(kind=kind, track=track, rows=tuple(rows))
+        for kind in TITLES
+        for track in tracks(groups)
+        if (rows := compare(kind, [group for group in groups if group.cell.track == track], margin))
+    ]
 
 
 def compare(kind: Kind, groups: Sequence[Group], margin: float) -> list[Compared]:
@@ -66,26 +92,25 @@ def compare(kind: Kind, groups: Sequence[Group], margin: float) -> list[Compared
     ]
 
 
-def section(groups: Sequence[Group], choices: Choices) -> Section:
-    """The accuracy of each group, and a table for each kind of comparison in each track."""
+def section(groups: Sequence[Group], families: Sequence[Family]) -> Section:
+    """The accuracy of each group, and a table for each family."""
     parts = []
-    for kind in KINDS:
-        for track in tracks(groups):
-            compared = compare(kind, _of(track, groups), choices.margin)
-            if compared:
-                title = f"{TITLES[kind]}, {track} track"
-                parts.append(Section(title, (comparison_table(title, compared),)))
+    for family in families:
+        title = f"{TITLES[family.kind]}, {family.track} track"
+        parts.append(Section(title, (comparison_table(title, family.rows),)))
     return Section("Accuracy", (groups_table(groups),) if groups else (), tuple(parts))
 
 
 def groups_table(groups: Sequence[Group]) -> Table:
     """One row for each group: how accurate, and how sure."""
     columns: list[Column[Group]] = [
+        *filled(groups, [Column("run", lambda group: run_of(group.records[0]))]),
         Column("track", lambda group: group.cell.track),
-        Column("architecture", lambda group: group.cell.architecture),
+        *([Column("data", _data)] if len({group.cell.data.sha256 for group in groups}) > 1 else []),
+        Column("network", network_of),
         Column("protocol", lambda group: group.protocol),
         Column("backend", lambda group: group.backend),
-        *filled(groups, [Column("variant", lambda group: group.variant)]),
+        *filled(groups, [Column("variant", lambda group: group.variant), Column("sample", _sample)]),
         Column("weights", lambda group: group.cell.weights.name),
         Column("seeds", lambda group: str(len(group.seeds)), number=True),
         Column("mean accuracy", _mean, number=True, order=lambda group: spread(group.accuracies).mean),
@@ -99,16 +124,11 @@ def groups_table(groups: Sequence[Group]) -> Table:
 
 def comparison_table(name: str, compared: Sequence[Compared]) -> Table:
     """One row for each comparison."""
-    kind = compared[0].pair.kind
-    shared = {
-        "backends": ("network", "protocol", "variant"),
-        "protocols": ("network", "backend", "variant"),
-        "variants": ("network", "protocol", "backend"),
-    }[kind]
     columns: list[Column[Compared]] = [
-        *(Column(heading, partial(_what, place)) for place, heading in enumerate(shared)),
+        *shared_columns(compared[0].pair.kind),
         Column("first", lambda row: row.pair.names[0]),
         Column("second", lambda row: row.pair.names[1]),
+        Column("verdict", lambda row: row.verdict),
         Column("seeds", lambda row: str(len(row.seeds)), number=True),
         Column(
             "difference, points [95 %]",
@@ -125,16 +145,24 @@ def comparison_table(name: str, compared: Sequence[Compared]) -> Table:
             number=True,
             order=lambda row: row.tested.equivalence_p,
         ),
-        Column("verdict", lambda row: row.verdict),
     ]
     return table_of(name, compared, columns)
 
 
+def shared_columns(kind: Kind) -> list[Column[Any]]:
+    """What the two sides of each row's `pair` share."""
+    shared: dict[Kind, Column[Any]] = {
+        "protocols": Column("protocol", lambda row: row.pair.first.protocol),
+        "backends": Column("backend", lambda row: row.pair.first.backend),
+        "variants": Column("variant", lambda row: in_full(row.pair.first)),
+    }
+    return [
+        Column("on", lambda row: row.pair.scene.place),
+        *(column for other, column in shared.items() if other != kind),
+    ]
+
+
 # --- How ------------------------------------------------------------------------------------------
-
-
-def _of(track: str, groups: Sequence[Group]) -> list[Group]:
-    return [group for group in groups if group.cell.track == track]
 
 
 def _mean(group: Group) -> str:
@@ -164,8 +192,12 @@ def _range(group: Group) -> str:
     return "" if len(group.accuracies) < 2 else f"{low:.3f} to {high:.3f}"
 
 
-def _what(place: int, row: Compared) -> str:
-    return row.pair.what[place]
+def _data(group: Group) -> str:
+    return group.cell.data.name
+
+
+def _sample(group: Group) -> str:
+    return "resampled" if group.cell.resampled else ""
 
 
 def _difference(row: Compared) -> str:

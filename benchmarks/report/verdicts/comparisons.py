@@ -9,36 +9,62 @@ from typing import Literal
 import msgspec
 
 from benchmarks.report.groups import Group
-from benchmarks.report.labels import USUAL, canonical
+from benchmarks.report.labels import USUAL, canonical, run_of
 
 Kind = Literal["backends", "protocols", "variants"]
-KINDS: tuple[Kind, ...] = ("backends", "protocols", "variants")
+
+
+class Scene(msgspec.Struct, frozen=True):
+    """Groups that differ in one thing, two or more."""
+
+    kind: Kind
+    groups: tuple[Group, ...]
+
+    @property
+    def place(self) -> str:
+        """What they share beside protocol, backend and variant, in words: track, networks and sizes, data,
+        and what is special."""
+        group = self.groups[0]
+        networks = ", ".join(dict.fromkeys(network_of(one) for one in self.groups))
+        told = [f"{group.cell.track} {networks} on {group.cell.data.name}"]
+        told += ["resampled"] if group.cell.resampled else []
+        told += [run_of(group.records[0])]
+        return ", ".join(filter(None, told))
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """All of them; of variants each with the default alone, of protocols those that start from the same
+        weights, or one of them from none."""
+        return [
+            Pair(self, first, second)
+            for first, second in combinations(self.groups, 2)
+            if self.kind == "backends"
+            or (self.kind == "variants" and _is_default(first))
+            or (self.kind == "protocols" and _same_start(first, second))
+        ]
 
 
 class Pair(msgspec.Struct, frozen=True):
-    """Two groups that differ in one thing."""
+    """Two groups of a scene."""
 
-    kind: Kind
+    scene: Scene
     first: Group
     second: Group
 
     @property
-    def what(self) -> tuple[str, ...]:
-        """What they share, in words: network and size, and of protocol, backend and variant those two that
-        are the same."""
-        group = self.first
-        network = group.cell.architecture if self._same("architecture") else "each its own"
-        size = f"{group.image_size} px" if group.image_size else ""
-        named = {"protocols": group.protocol, "backends": group.backend, "variants": in_full(group)}
-        return (f"{network} {size}".strip(), *(text for kind, text in named.items() if kind != self.kind))
+    def kind(self) -> Kind:
+        """In what they differ."""
+        return self.scene.kind
 
     @property
     def names(self) -> tuple[str, str]:
         """What tells them apart."""
         return name_in(self.kind, self.first), name_in(self.kind, self.second)
 
-    def _same(self, field: str) -> bool:
-        return bool(getattr(self.first.cell, field) == getattr(self.second.cell, field))
+    @property
+    def usual(self) -> bool:
+        """Whether both are of the variant that goes unsaid."""
+        return not (self.first.variant or self.second.variant)
 
 
 def name_in(kind: Kind, group: Group) -> str:
@@ -51,36 +77,34 @@ def in_full(group: Group) -> str:
     return group.variant or USUAL["variant"]
 
 
+def network_of(group: Group) -> str:
+    """Architecture and size of its images."""
+    return f"{group.cell.architecture} {group.image_size} px" if group.image_size else group.cell.architecture
+
+
 def tracks(groups: Iterable[Group]) -> list[str]:
     """Those that there are, the closed one first."""
     found = {group.cell.track for group in groups}
     return [track for track in ("matched", "native") if track in found]
 
 
-def comparable(kind: Kind, groups: Iterable[Group]) -> list[list[Group]]:
-    """Groups that differ in nothing but the backend, the protocol or the variant, two or more at a time: of
-    the same track, on the same images.
+def scenes(kind: Kind, groups: Iterable[Group]) -> list[Scene]:
+    """Groups that differ in nothing but the backend, the protocol or the variant: of the same track, on the
+    same images. In the native track backends differ in their network too.
 
-    Of protocols only those are compared whose recipes are what their names mean; in the native track
-    backends differ in their network too.
+    Of protocols only those are compared whose recipes are what their names mean.
     """
-    sets: dict[Hashable, dict[str, Group]] = {}
+    found: dict[Hashable, dict[str, Group]] = {}
     for group in groups:
         key = KEYS[kind](group)
         if key is not None:
-            # Of several runs the first one's.
-            sets.setdefault((key, *_shared(group)), {}).setdefault(name_in(kind, group), group)
-    return [list(members.values()) for members in sets.values() if len(members) > 1]
+            found.setdefault((key, *_shared(group)), {}).setdefault(name_in(kind, group), group)
+    return [Scene(kind, tuple(members.values())) for members in found.values() if len(members) > 1]
 
 
 def pairs(kind: Kind, groups: Iterable[Group]) -> list[Pair]:
-    """All pairs of comparable groups; of variants each with the default alone."""
-    return [
-        Pair(kind, first, second)
-        for members in comparable(kind, groups)
-        for first, second in combinations(members, 2)
-        if kind != "variants" or _is_default(first)
-    ]
+    """Those of all scenes."""
+    return [pair for scene in scenes(kind, groups) for pair in scene.pairs]
 
 
 # --- How ------------------------------------------------------------------------------------------
@@ -88,34 +112,39 @@ def pairs(kind: Kind, groups: Iterable[Group]) -> list[Pair]:
 
 def _shared(group: Group) -> tuple[Hashable, ...]:
     cell = group.cell
-    return cell.track, cell.device, cell.profile, cell.data.sha256, len(group.correct(group.seeds[:1])[0])
-
-
-def _conditions(group: Group) -> tuple[Hashable, ...]:
-    cell = group.cell
-    return cell.variant, cell.precision, group.image_size, getattr(cell, "resampled", False)
+    run = run_of(group.records[0])  # known where several runs have the same cell
+    return cell.track, cell.device, cell.profile, cell.data.sha256, cell.data.test, cell.resampled, run
 
 
 def _of_backends(group: Group) -> Hashable | None:
     cell = group.cell
+    variant = cell.variant, cell.precision
     if cell.track == "matched":
-        return cell.recipe, cell.weights.name, *_conditions(group)
+        return cell.recipe, _start(group), group.image_size, *variant
     if not canonical(group.records[0]):
         return None  # a backend's own, which no other has
-    # Native networks have native image sizes, too.
-    return cell.protocol, cell.variant, cell.precision
+    return cell.protocol, *variant
 
 
 def _of_protocols(group: Group) -> Hashable | None:
     cell = group.cell
     if not canonical(group.records[0]):
         return None
-    return cell.backend, cell.architecture, *_conditions(group)
+    return cell.backend, cell.architecture, cell.variant, cell.precision, group.image_size
 
 
 def _of_variants(group: Group) -> Hashable | None:
     cell = group.cell
-    return cell.backend, cell.recipe, cell.weights.name, group.image_size
+    return cell.backend, cell.recipe, _start(group), group.image_size
+
+
+def _start(group: Group) -> tuple[str, str | None]:
+    return group.cell.weights.name, group.cell.weights.sha256
+
+
+def _same_start(first: Group, second: Group) -> bool:
+    starts = {_start(first), _start(second)}
+    return len(starts) == 1 or any(name == "none" for name, _ in starts)
 
 
 def _is_default(group: Group) -> bool:

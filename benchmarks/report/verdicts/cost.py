@@ -11,6 +11,7 @@ import msgspec
 from benchmarks.harness.record import Record
 from benchmarks.report.document import Column, Section, Table, filled, table_of
 from benchmarks.report.groups import Group
+from benchmarks.report.verdicts.comparisons import network_of
 from benchmarks.report.verdicts.words import Choices
 
 ROUND = 20
@@ -42,6 +43,11 @@ class Reached(msgspec.Struct, frozen=True, kw_only=True):
         return median(self.seconds) if self.seconds else None
 
     @property
+    def typical(self) -> bool:
+        """Whether half of the seeds reach it, and not a lucky one."""
+        return 2 * len(self.seconds) >= self.seeds > 0 and bool(self.seconds)
+
+    @property
     def share(self) -> str:
         """`5 of 5`."""
         return f"{len(self.seconds)} of {self.seeds}"
@@ -52,9 +58,8 @@ class Reached(msgspec.Struct, frozen=True, kw_only=True):
         return None if self.median is None or self.price is None else self.median / 3600 * self.price
 
 
-def section(groups: Sequence[Group], choices: Choices) -> Section:
+def section(rows: Sequence[Reached]) -> Section:
     """A table of every group and threshold."""
-    rows = reached(groups, choices)
     return Section("Time and cost to accuracy", (READING, cost_table(rows)) if rows else ())
 
 
@@ -97,7 +102,8 @@ def suggested(groups: Sequence[Group]) -> tuple[float, ...]:
         )
         key = group.cell.track, group.cell.backend
         best[key] = max(best.get(key, 0.0), half)
-    return (math.floor(min(best.values()) * ROUND + 1e-9) / ROUND,) if best else ()
+    threshold = math.floor(min(best.values(), default=0.0) * ROUND + 1e-9) / ROUND
+    return (threshold,) if threshold > 0 else ()
 
 
 def cost_table(rows: Sequence[Reached]) -> Table:
@@ -105,7 +111,7 @@ def cost_table(rows: Sequence[Reached]) -> Table:
     columns: list[Column[Reached]] = [
         Column("accuracy", lambda row: f"{row.threshold:.2f}", number=True),
         Column("track", lambda row: row.group.cell.track),
-        Column("architecture", lambda row: row.group.cell.architecture),
+        Column("network", lambda row: network_of(row.group)),
         Column("protocol", lambda row: row.group.protocol),
         Column("backend", lambda row: row.group.backend),
         Column("variant", lambda row: row.group.variant),

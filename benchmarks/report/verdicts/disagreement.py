@@ -1,4 +1,4 @@
-"""Test images that the backends classify differently, though they trained the same network alike."""
+"""Test images that some backends have right and others wrong, though they trained the same network alike."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.report.document import Block, Column, Section, Table, table_of
 from benchmarks.report.groups import Group
-from benchmarks.report.verdicts.comparisons import comparable
+from benchmarks.report.verdicts.comparisons import scenes
 from benchmarks.report.verdicts.words import count_of
 
 MOST = 20
@@ -37,10 +37,11 @@ class Disputed(msgspec.Struct, frozen=True, kw_only=True):
 def section(groups: Sequence[Group], files: Files) -> Section:
     """For each network and protocol of the matched track the images in dispute."""
     parts = []
-    for members in comparable("backends", [group for group in groups if group.cell.track == "matched"]):
+    for scene in scenes("backends", [group for group in groups if group.cell.track == "matched"]):
+        members = scene.groups
         seeds = sorted(set.intersection(*(set(group.seeds) for group in members)))
         if seeds:
-            title = f"{members[0].cell.architecture} {members[0].protocol} {members[0].variant}".strip()
+            title = f"{scene.place}, {members[0].protocol} {members[0].variant}".strip()
             parts.append(Section(title, _blocks(members, seeds, files)))
     return Section("Images that the backends disagree on", (), tuple(parts))
 
@@ -70,7 +71,7 @@ def _blocks(members: Sequence[Group], seeds: Sequence[int], files: Files) -> tup
     found = disputed(members, seeds, files)
     images = members[0].cell.data.test
     if not found:
-        text = f"None: all {images} test images are classified alike in {count_of(len(seeds), 'seed')}."
+        text = f"None: all {images} test images are right or wrong alike in {count_of(len(seeds), 'seed')}."
         return (text,)
     text = (
         f"{count_of(len(found), 'image')} of {images}, in {count_of(len(seeds), 'seed')}."

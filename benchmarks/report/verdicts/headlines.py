@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from statistics import geometric_mean
 from typing import TypeVar
 
 import backends
@@ -10,22 +11,36 @@ from benchmarks.harness.plan import DEFAULT_PROTOCOLS
 from benchmarks.harness.record import Gate, Record
 from benchmarks.report.document import Headline
 from benchmarks.report.groups import Group
-from benchmarks.report.labels import USUAL, backend_title
-from benchmarks.report.statistics import spread
+from benchmarks.report.labels import USUAL, backend_title, run_of
 from benchmarks.report.verdicts import accuracy, cost, speed
-from benchmarks.report.verdicts.comparisons import tracks
-from benchmarks.report.verdicts.words import Choices, count_of, in_points, listed, points
+from benchmarks.report.verdicts.comparisons import Pair, in_full
+from benchmarks.report.verdicts.words import (
+    count_of,
+    equivalent_within,
+    in_points,
+    least_in_points,
+    listed,
+    no_difference_shown,
+    points,
+)
 
+MOST_FAILED = 3
+"""Failed cells that the first screen names."""
 Item = TypeVar("Item")
 Key = TypeVar("Key", bound=Hashable)
 
 
-def headlines(records: Sequence[Record], groups: Sequence[Group], choices: Choices) -> tuple[Headline, ...]:
+def headlines(
+    records: Sequence[Record],
+    accuracies: Sequence[accuracy.Family],
+    speeds: Sequence[speed.Family],
+    reached: Sequence[cost.Reached],
+) -> tuple[Headline, ...]:
     """What the records say, the most important first; topics of which they say nothing are left out."""
     told = (
-        Headline("Accuracy", tuple(_accuracy(groups, choices))),
-        Headline("Speed", tuple(_speed(groups, choices))),
-        Headline("Cost", tuple(_cost(groups, choices))),
+        Headline("Accuracy", tuple(_accuracy(accuracies))),
+        Headline("Speed", tuple(_speed(records, speeds))),
+        Headline("Cost", tuple(_cost(reached))),
         Headline("Parity", tuple(_parity(records))),
         Headline("Failed", tuple(_failed(records))),
         Headline("Not run", tuple(_not_run(records))),
@@ -38,38 +53,30 @@ def headlines(records: Sequence[Record], groups: Sequence[Group], choices: Choic
 
 ENOUGH_SEEDS = 5
 """With three, a standard error has two degrees of freedom, and nine tests ask for differences of 13 of them;
-with five, of 6."""
+with five, of 5."""
 
 
-def _accuracy(groups: Sequence[Group], choices: Choices) -> Iterable[str]:
-    usual = _usual(groups)
-    for track in tracks(usual):
-        of_track = [group for group in usual if group.cell.track == track]
-        backends_compared = accuracy.compare("backends", of_track, choices.margin)
-        protocols_compared = accuracy.compare("protocols", of_track, choices.margin)
-        for network, rows in _by(backends_compared, lambda row: row.pair.what[0]):
-            yield f"{_network(track, network)} ({_sample(rows)}), {_by_outcome(rows, 1, _of_backends)}."
-        from_scratch = [row for row in protocols_compared if row.pair.second.cell.protocol == "scratch"]
-        for network, rows in _by(from_scratch, lambda row: row.pair.what[0]):
-            yield f"{_network(track, network)}, against scratch: {_by_outcome(rows, None, _of_protocols)}."
-        if _too_few([*backends_compared, *protocols_compared]):
-            yield f"{ENOUGH_SEEDS} seeds or more show much smaller differences: `--seeds {ENOUGH_SEEDS}`."
+def _accuracy(families: Sequence[accuracy.Family]) -> Iterable[str]:
+    for family in families:
+        rows = _usual(family.rows, lambda row: row.pair)
+        if family.kind == "backends":
+            for place, of_place in _by(rows, lambda row: row.pair.scene.place):
+                outcome = _by_protocol(of_place, lambda row: row.pair.first.protocol, _of_backends)
+                yield f"{place} ({_sample(of_place)}), {outcome}."
+        elif family.kind == "protocols":
+            rows = [row for row in rows if row.pair.second.cell.protocol == "scratch"]
+            for place, of_place in _by(rows, lambda row: row.pair.scene.place):
+                outcome = _by_protocol(of_place, lambda row: row.pair.names[0], _of_protocols)
+                yield f"{place}, against scratch: {outcome}."
+    yield from _advice([row for family in families for row in _usual(family.rows, lambda row: row.pair)])
 
 
-def _by_outcome(
+def _by_protocol(
     rows: Sequence[accuracy.Compared],
-    protocol_at: int | None,
+    protocol: Callable[[accuracy.Compared], str],
     told: Callable[[Sequence[accuracy.Compared]], str],
 ) -> str:
-    """What the pairs of each protocol say together; protocols of which the same is said, together.
-
-    Args:
-        protocol_at: its place in what a pair shares; None: it is the first of the pair.
-    """
-
-    def protocol(row: accuracy.Compared) -> str:
-        return row.pair.names[0] if protocol_at is None else row.pair.what[protocol_at]
-
+    """What the pairs of each protocol say together; protocols of which the same is said, together."""
     outcomes = [(name, told(of)) for name, of in _by(rows, protocol)]
     return "; ".join(
         f"{listed(name for name, _ in same)}{outcome}" for outcome, same in _by(outcomes, lambda one: one[1])
@@ -79,14 +86,14 @@ def _by_outcome(
 def _of_backends(rows: Sequence[accuracy.Compared]) -> str:
     shown = [row for row in rows if row.tested.different]
     if shown:
-        return ": " + ", ".join(
-            f"{row.verdict} by {_interval(row)} points than {_lower(row)}" for row in shown
-        )
-    sides = list(dict.fromkeys(name for row in rows for name in row.pair.names))
+        return ": " + ", ".join(map(_higher, shown))
+    if not _complete(rows):
+        return ": " + ", ".join(f"{row.verdict} in {listed(row.pair.names)}" for row in rows)
+    sides = _sides(rows)
     who = f"the {len(sides)} frameworks" if len(sides) > 2 else listed(sides)
     if all(row.tested.equivalent for row in rows):
-        return f": equivalent within {in_points(rows[0].margin)} in {who}"
-    return f": no difference shown between {who} {_least(rows)}"
+        return f": {equivalent_within(in_points(rows[0].margin))} in {who}"
+    return f": {_none_shown(rows)} between {who}"
 
 
 def _of_protocols(rows: Sequence[accuracy.Compared]) -> str:
@@ -98,17 +105,31 @@ def _of_protocols(rows: Sequence[accuracy.Compared]) -> str:
         gains = sorted(abs(row.difference.estimate) for row in rows)
         by = points(gains[0]) if len(rows) == 1 else f"{points(gains[0])} to {points(gains[-1])}"
         return f" {'higher' if rows[0].tested.estimate > 0 else 'lower'} by {by} points{where}"
-    if not any(shown):
-        return f": no difference shown{where} {_least(rows)}"
+    if all(row.tested.equivalent for row in rows) and not any(shown):
+        return f": {equivalent_within(in_points(rows[0].margin))}{where}"
+    if not any(shown) and not any(row.tested.equivalent for row in rows):
+        return f": {_none_shown(rows)}{where}"
     return ": " + ", ".join(f"{row.verdict} in {row.pair.first.backend}" for row in rows)
 
 
-def _least(rows: Sequence[accuracy.Compared]) -> str:
-    return f"(could have shown {points(max(row.least for row in rows))} points)"
+def _none_shown(rows: Sequence[accuracy.Compared]) -> str:
+    return no_difference_shown(least_in_points(max(row.least for row in rows)))
 
 
-def _lower(row: accuracy.Compared) -> str:
-    return row.pair.names[1 if row.tested.estimate > 0 else 0]
+def _higher(row: accuracy.Compared) -> str:
+    higher, lower = row.pair.names if row.tested.estimate > 0 else row.pair.names[::-1]
+    small = f" ({equivalent_within(in_points(row.margin))})" if row.tested.equivalent else ""
+    return f"{higher} higher by {_interval(row)} points than {lower}{small}"
+
+
+def _sides(rows: Sequence[accuracy.Compared]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row.pair.names))
+
+
+def _complete(rows: Sequence[accuracy.Compared]) -> bool:
+    """Whether every side was compared with every other."""
+    sides = len(_sides(rows))
+    return len(rows) == sides * (sides - 1) // 2
 
 
 def _sample(rows: Sequence[accuracy.Compared]) -> str:
@@ -125,35 +146,40 @@ def _interval(row: accuracy.Compared) -> str:
     return f"{points(abs(found.estimate))} [{points(low)}, {points(high)}]"
 
 
-def _too_few(rows: Sequence[accuracy.Compared]) -> bool:
+def _advice(rows: Sequence[accuracy.Compared]) -> Iterable[str]:
+    if any(len(row.seeds) == 1 for row in rows):
+        yield f"one seed speaks of itself alone: `--seeds {ENOUGH_SEEDS}` speaks of others."
+        return
     undecided = (row for row in rows if not row.tested.different and not row.tested.equivalent)
-    return any(len(row.seeds) < ENOUGH_SEEDS for row in undecided)
+    if any(len(row.seeds) < ENOUGH_SEEDS for row in undecided):
+        yield f"{ENOUGH_SEEDS} seeds or more can show much smaller differences: `--seeds {ENOUGH_SEEDS}`."
 
 
 # --- Speed ----------------------------------------------------------------------------------------
 
 
-def _speed(groups: Sequence[Group], choices: Choices) -> Iterable[str]:
+def _speed(records: Sequence[Record], families: Sequence[speed.Family]) -> Iterable[str]:
+    """Of the matched track alone: in the native one networks differ too."""
     told = False
-    for track in tracks(groups):
-        of_track = [group for group in groups if group.cell.track == track]
-        compared, _ = speed.compare("backends", speed.TRAINING, of_track, choices.speed_margin)
-        for (network, variant), rows in _by(compared, lambda row: (row.pair.what[0], row.pair.what[2])):
-            told = True
-            protocol, of_protocol = _by(rows, lambda row: row.pair.what[1])[0]  # what trains the most
-            what = ", ".join((_network(track, network), *_but_usual((protocol, variant))))
-            yield f"{what}: {_ranked(of_protocol)}."
-    if not told and any(record.throughput for group in groups for record in group.records):
+    for family in families:
+        if (family.kind, family.track, family.metric) != ("backends", "matched", speed.TRAINING):
+            continue
+        for place, of_place in _by(family.rows, lambda row: row.pair.scene.place):
+            for variant, of_variant in _by(of_place, lambda row: in_full(row.pair.first)):
+                told = True
+                protocol, rows = _by(of_variant, lambda row: row.pair.first.protocol)[0]  # trains the most
+                what = ", ".join((place, protocol, *([variant] if variant != USUAL["variant"] else [])))
+                yield f"{what}: {_ranked(rows)}{_absent(rows, family.left)}."
+    if not told and any(record.throughput for record in records):
         yield (
-            "no framework is called faster: that takes two seeds or more in alternation, as `python -m"
-            " benchmarks run --seeds 3` runs them."
+            "no framework is called faster: that takes two seeds or more of the matched track in alternation,"
+            " as `python -m benchmarks run --seeds 3` runs them."
         )
 
 
 def _ranked(rows: Sequence[speed.Compared]) -> str:
     """The fastest with its rate, and how much faster it is than each of the others."""
-    groups = {group.backend: group for row in rows for group in (row.pair.first, row.pair.second)}
-    rates = {name: _mean_rate(group) for name, group in groups.items()}
+    rates = _rates(rows)
     fastest = max(rates, key=lambda name: rates[name])
     told = []
     for row in rows:
@@ -161,41 +187,61 @@ def _ranked(rows: Sequence[speed.Compared]) -> str:
             continue
         turned = row.pair.names[1] == fastest
         other = row.pair.names[0 if turned else 1]
-        if row.tested.different:
-            told.append(f"{_factor(row, turned)} x {other}")
-        else:
-            told.append(f"{other}: {row.verdict}")
+        told.append(
+            f"{_factor(row, turned)} x {other}" if row.tested.different else f"{other}: {row.verdict}"
+        )
     return f"{fastest} trains {rates[fastest]:.1f} images/s, {', '.join(told)}"
+
+
+def _rates(rows: Sequence[speed.Compared]) -> dict[str, float]:
+    """Of each side, over the seeds in which it was compared: the geometric mean."""
+    found: dict[str, dict[int, float]] = {}
+    for row in rows:
+        for one in row.alternations:
+            for name, rate in zip(row.pair.names, (one.first, one.second), strict=True):
+                found.setdefault(name, {})[one.seed] = rate
+    return {name: geometric_mean(rates.values()) for name, rates in found.items()}
+
+
+def _absent(rows: Sequence[speed.Compared], left: Sequence[speed.Left]) -> str:
+    """Those of the same scene that could be compared with none."""
+    present = {name for row in rows for name in row.pair.names}
+    absent = {
+        name: one.reason
+        for one in left
+        if one.pair.scene == rows[0].pair.scene
+        for name in one.pair.names
+        if name not in present
+    }
+    return "".join(f"; {name} not compared ({reason})" for name, reason in absent.items())
 
 
 def _factor(row: speed.Compared, turned: bool) -> str:
     ratio = row.ratio
     if turned:
-        return f"{1 / ratio.estimate:.2f} [{1 / ratio.high:.2f}, {1 / ratio.low:.2f}]"
-    return speed.ratio_text(ratio)
-
-
-def _mean_rate(group: Group) -> float:
-    return spread(
-        [record.throughput.train_images_per_second for record in group.records if record.throughput]
-    ).mean
+        return speed.ratio_text(1 / ratio.estimate, 1 / ratio.high, 1 / ratio.low)
+    return speed.ratio_text(ratio.estimate, ratio.low, ratio.high)
 
 
 # --- Cost -----------------------------------------------------------------------------------------
 
 
-def _cost(groups: Sequence[Group], choices: Choices) -> Iterable[str]:
-    for track in tracks(groups):
-        rows = cost.reached([group for group in _usual(groups) if group.cell.track == track], choices)
-        for threshold, at in _by(rows, lambda row: row.threshold):
-            quickest: dict[str, cost.Reached] = {}
-            for row in at:
-                best = quickest.get(row.group.backend)
-                if row.median is not None and (best is None or row.median < (best.median or 0.0)):
-                    quickest[row.group.backend] = row
-            if quickest:
-                told = ", ".join(_seconds(row) for row in quickest.values())
-                yield f"{track}, to reach {threshold:.2f} by the quickest protocol: {told}."
+def _cost(rows: Sequence[cost.Reached]) -> Iterable[str]:
+    usual = [row for row in rows if not row.group.variant] or rows
+    for (place, threshold), at in _by(usual, lambda row: (_where(row.group), row.threshold)):
+        quickest: dict[str, cost.Reached] = {}
+        for row in at:
+            best = quickest.get(row.group.backend)
+            if row.typical and (best is None or (row.median or 0.0) < (best.median or 0.0)):
+                quickest[row.group.backend] = row
+        if quickest:
+            told = ", ".join(_seconds(row) for row in quickest.values())
+            yield f"{place}, to reach {threshold:.2f} by the quickest protocol: {told} (told, not tested)."
+
+
+def _where(group: Group) -> str:
+    run = run_of(group.records[0])
+    return ", ".join(filter(None, (f"{group.cell.track} on {group.cell.data.name}", run)))
 
 
 def _seconds(row: cost.Reached) -> str:
@@ -207,15 +253,18 @@ def _seconds(row: cost.Reached) -> str:
 
 
 def _parity(records: Sequence[Record]) -> Iterable[str]:
-    gates = {
-        (record.cell.backend, record.gate.network or record.cell.architecture, record.gate.mode): record.gate
-        for record in records
-        if record.gate is not None and record.cell.precision == USUAL["precision"]
-    }
+    gates: dict[tuple[str, ...], Gate] = {}
+    for record in records:
+        gate, cell = record.gate, record.cell
+        if gate is not None and cell.precision == USUAL["precision"]:
+            network = gate.network or cell.architecture
+            key = (cell.backend, network, gate.mode, cell.variant, cell.device)
+            if key not in gates or not gate.passed:
+                gates[key] = gate
     if not gates:
         return
     passed = sum(gate.passed for gate in gates.values())
-    pairs = len({(backend, network) for backend, network, _ in gates})
+    pairs = len({(backend, network) for backend, network, *_ in gates})
     gradients, steps, logits = (
         _worst(gates.values(), error)
         for error in (
@@ -240,7 +289,9 @@ def _worst(gates: Iterable[Gate], error: Callable[[Gate], float | None]) -> str:
 def _failed(records: Sequence[Record]) -> Iterable[str]:
     failed = [record for record in records if record.status == "failed"]
     if failed:
-        yield f"{len(failed)} of {count_of(len(records), 'cell')}: the reasons stand below."
+        some = listed(record.cell.id for record in failed[:MOST_FAILED])
+        more = f" and {len(failed) - MOST_FAILED} more" if len(failed) > MOST_FAILED else ""
+        yield f"{len(failed)} of {count_of(len(records), 'cell')}, the reasons stand below: {some}{more}."
 
 
 def _not_run(records: Sequence[Record]) -> Iterable[str]:
@@ -275,17 +326,10 @@ def _known() -> list[str]:
     return list(backends.known())
 
 
-def _usual(groups: Sequence[Group]) -> list[Group]:
-    """Those of the usual variant where there are any: the first screen is for these."""
-    return [group for group in groups if not group.variant] or list(groups)
-
-
-def _network(track: str, network: str) -> str:
-    return f"{track} {network}" if track == "matched" else track
-
-
-def _but_usual(words: Iterable[str]) -> list[str]:
-    return [word for word in words if word != USUAL["variant"]]
+def _usual(rows: Sequence[Item], pair: Callable[[Item], Pair]) -> list[Item]:
+    """Those of the usual variant where there are any: the first screen is for these. Their tests are those of
+    the whole family."""
+    return [row for row in rows if pair(row).usual] or list(rows)
 
 
 def _by(items: Iterable[Item], key: Callable[[Item], Key]) -> list[tuple[Key, list[Item]]]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import msgspec
 
 from benchmarks.harness.measurement.figures import Throughput
 from benchmarks.harness.record import Record
-from benchmarks.report.document import Block, Column, Section, Table, filled, table_of
+from benchmarks.report.document import Block, Column, Section, Table, table_of
 from benchmarks.report.groups import Group
 from benchmarks.report.statistics import ALPHA, Ratio, holm, ratio_of_means
+from benchmarks.report.verdicts.accuracy import shared_columns
 from benchmarks.report.verdicts.comparisons import Kind, Pair, pairs, tracks
-from benchmarks.report.verdicts.words import Choices, Outcome, count_of, p_text, verdict
+from benchmarks.report.verdicts.words import Outcome, count_of, least_ratio, p_text, verdict
 
 
 class Metric(msgspec.Struct, frozen=True):
@@ -22,35 +23,30 @@ class Metric(msgspec.Struct, frozen=True):
     title: str
     rate: Callable[[Throughput], float]
     """Images/s."""
-    sound: Callable[[Throughput], bool]
-    """Whether it was steady, and taken while the machine had nothing else to do."""
 
 
-TRAINING = Metric(
-    "Training steps",
-    lambda throughput: throughput.train_images_per_second,
-    lambda throughput: throughput.steady and _quiet(throughput),
-)
-EPOCHS = Metric(
-    "Whole epochs, input included",
-    lambda throughput: throughput.end_to_end_images_per_second,
-    lambda throughput: _quiet(throughput),
-)
-INFERENCE = Metric(
-    "Inference",
-    lambda throughput: throughput.inference_images_per_second,
-    lambda throughput: throughput.inference_conditions is None or not throughput.inference_conditions.noisy,
-)
+TRAINING = Metric("Training steps", lambda throughput: throughput.train_images_per_second)
+EPOCHS = Metric("Whole epochs, input included", lambda throughput: throughput.end_to_end_images_per_second)
+INFERENCE = Metric("Inference", lambda throughput: throughput.inference_images_per_second)
 METRICS = (TRAINING, EPOCHS, INFERENCE)
 KINDS: tuple[Kind, ...] = ("backends", "variants")
+
+
+class Alternation(msgspec.Struct, frozen=True):
+    """The two rates of one seed, taken next to each other. Images/s."""
+
+    seed: int
+    first: float
+    second: float
 
 
 class Compared(msgspec.Struct, frozen=True, kw_only=True):
     """A pair of groups, and what a paired test says of their speed."""
 
     pair: Pair
+    alternations: tuple[Alternation, ...]
     ratio: Ratio
-    """Of the first's rate to the second's, over the seeds in which both ran in alternation."""
+    """Of the first's rate to the second's."""
     tested: Outcome
     least: float
     """The smallest ratio that could have been shown, whatever became of the table's other tests."""
@@ -59,12 +55,8 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def verdict(self) -> str:
         """In the fixed words."""
-        return verdict(
-            self.tested,
-            *self.pair.names,
-            margin=f"{100 * self.margin:g} %",
-            least=f"{self.least:.2f} x",
-        )
+        margin = f"{100 * self.margin:g} %"
+        return verdict(self.tested, *self.pair.names, margin=margin, least=least_ratio(self.least))
 
 
 class Left(msgspec.Struct, frozen=True):
@@ -74,81 +66,115 @@ class Left(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Family(msgspec.Struct, frozen=True, kw_only=True):
+    """All comparisons of a kind in a track in one metric: of these the p-values are Holm's."""
+
+    kind: Kind
+    track: str
+    metric: Metric
+    rows: tuple[Compared, ...]
+    left: tuple[Left, ...]
+
+
+def families(groups: Sequence[Group], margin: float) -> list[Family]:
+    """Every comparison that the groups allow, and those that cannot be made."""
+    found = []
+    for kind in KINDS:
+        for track in tracks(groups):
+            of_track = [group for group in groups if group.cell.track == track]
+            for metric in METRICS:
+                rows, left = compare(kind, metric, of_track, margin)
+                if rows or left:
+                    found.append(
+                        Family(kind=kind, track=track, metric=metric, rows=tuple(rows), left=tuple(left))
+                    )
+    return found
+
+
 def compare(
     kind: Kind, metric: Metric, groups: Sequence[Group], margin: float
 ) -> tuple[list[Compared], list[Left]]:
     """All comparisons of a kind in one metric as one family of tests, and those that cannot be made."""
-    found: list[tuple[Pair, Ratio]] = []
+    found: list[tuple[Pair, tuple[Alternation, ...], Ratio]] = []
     left = []
     for pair in pairs(kind, [group for group in groups if any(map(_throughput, group.records))]):
-        rates, reason = _alternating(pair, metric)
+        rates, reason = _alternations(pair, metric)
         if len(rates) >= 2:
-            first, second = zip(*rates, strict=True)
-            found.append((pair, ratio_of_means(first, second, paired=True, margin=margin)))
+            sides = [one.first for one in rates], [one.second for one in rates]
+            found.append((pair, rates, ratio_of_means(*sides, paired=True, margin=margin)))
         else:
             left.append(Left(pair, reason))
-    p_values = holm([ratio.p for _, ratio in found])
-    equivalence = holm([ratio.equivalence_p for _, ratio in found])
+    p_values = holm([ratio.p for *_, ratio in found])
+    equivalence = holm([ratio.equivalence_p for *_, ratio in found])
     compared = [
         Compared(
             pair=pair,
+            alternations=rates,
             ratio=ratio,
             tested=Outcome(estimate=ratio.model.centre, p=p, equivalence_p=equivalence_p),
             least=ratio.least(ALPHA / len(found)),
             margin=margin,
         )
-        for (pair, ratio), p, equivalence_p in zip(found, p_values, equivalence, strict=True)
+        for (pair, rates, ratio), p, equivalence_p in zip(found, p_values, equivalence, strict=True)
     ]
     return compared, left
 
 
-def section(groups: Sequence[Group], choices: Choices) -> Section:
-    """A table for each metric and kind of comparison in each track, and why others could not be made."""
+def section(families: Sequence[Family]) -> Section:
+    """A table for each family, and why others could not be compared."""
     parts = []
     for kind in KINDS:
-        for track in tracks(groups):
-            of_track = [group for group in groups if group.cell.track == track]
+        for track in dict.fromkeys(family.track for family in families if family.kind == kind):
             blocks: list[Block] = []
-            for metric in METRICS:
-                compared, left = compare(kind, metric, of_track, choices.speed_margin)
-                if compared:
-                    blocks += [f"{metric.title}:", ratio_table(f"{metric.title}, {kind}, {track}", compared)]
-                if left and metric is TRAINING:
-                    blocks.append(_left_in_words(left))
-            if blocks:
-                parts.append(Section(f"Speed of {kind}, {track} track", tuple(blocks)))
+            left: list[Left] = []
+            for family in families:
+                if (family.kind, family.track) == (kind, track):
+                    left = list(family.left)  # the same cells in every metric
+                    if family.rows:
+                        name = f"{family.metric.title}, {kind}, {track} track"
+                        blocks += [f"{family.metric.title}:", ratio_table(name, family.rows)]
+            if left:
+                blocks.append(_left_in_words(left))
+            parts.append(Section(f"Speed of {kind}, {track} track", tuple(blocks)))
     return Section("Speed ratios", (), tuple(parts))
 
 
 def ratio_table(name: str, compared: Sequence[Compared]) -> Table:
     """One row for each comparison."""
-    third = "variant" if compared[0].pair.kind == "backends" else "backend"
     columns: list[Column[Compared]] = [
-        *(
-            Column(heading, partial(_what, place))
-            for place, heading in enumerate(("network", "protocol", third))
-        ),
+        *shared_columns(compared[0].pair.kind),
         Column("first", lambda row: row.pair.names[0]),
         Column("second", lambda row: row.pair.names[1]),
+        Column("verdict", lambda row: row.verdict),
         Column("alternations", lambda row: str(row.ratio.pairs), number=True),
         Column("first / second [95 %]", _ratio, number=True, order=lambda row: row.ratio.estimate),
         Column("p (Holm)", lambda row: p_text(row.tested.p), number=True, order=lambda row: row.tested.p),
-        Column("verdict", lambda row: row.verdict),
     ]
-    return table_of(name, compared, filled(compared, columns))
+    return table_of(name, compared, columns)
 
 
-def ratio_text(ratio: Ratio) -> str:
+def ratio_text(estimate: float, low: float, high: float) -> str:
     """`2.30 [2.21, 2.40]`."""
-    return f"{ratio.estimate:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]"
+    return f"{estimate:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def sound(throughput: Throughput) -> bool:
+    """Whether steps became steady, on a machine that had nothing else to do; and rates are rates."""
+    rates = (metric.rate(throughput) for metric in METRICS)
+    conditions = (throughput.conditions, throughput.inference_conditions)
+    return (
+        throughput.steady
+        and all(math.isfinite(rate) and rate > 0 for rate in rates)
+        and not any(found is not None and found.noisy for found in conditions)
+    )
 
 
 # --- How ------------------------------------------------------------------------------------------
 
 
-def _alternating(pair: Pair, metric: Metric) -> tuple[list[tuple[float, float]], str]:
-    """The rates of both sides in each seed in which they ran in alternation, undisturbed; and what is to be
-    said where these are too few."""
+def _alternations(pair: Pair, metric: Metric) -> tuple[tuple[Alternation, ...], str]:
+    """Both sides' rates in each seed in which they ran in alternation, undisturbed; and what is to be said
+    where these are too few."""
     others = {record.cell.seed: record for record in pair.second.records}
     rates, apart, disturbed = [], 0, 0
     for record in pair.first.records:
@@ -158,32 +184,24 @@ def _alternating(pair: Pair, metric: Metric) -> tuple[list[tuple[float, float]],
             continue
         if record.turn is None or other.turn is None or record.turn.sitting != other.turn.sitting:
             apart += 1
-        elif not (metric.sound(own) and metric.sound(its)):
+        elif not (sound(own) and sound(its)):
             disturbed += 1
         else:
-            rates.append((metric.rate(own), metric.rate(its)))
+            rates.append(Alternation(record.cell.seed, metric.rate(own), metric.rate(its)))
     reasons = [
         f"{count_of(apart, 'seed')} not run in alternation" if apart else "",
         f"{count_of(disturbed, 'seed')} not steady or disturbed" if disturbed else "",
         "one alternation only" if len(rates) == 1 else "",
     ]
-    return rates, ", ".join(filter(None, reasons)) or "no seed timed in both"
+    return tuple(rates), ", ".join(filter(None, reasons)) or "no seed timed in both"
 
 
 def _throughput(record: Record | None) -> Throughput | None:
     return record.throughput if record is not None else None
 
 
-def _quiet(throughput: Throughput) -> bool:
-    return throughput.conditions is None or not throughput.conditions.noisy
-
-
-def _what(place: int, row: Compared) -> str:
-    return row.pair.what[place]
-
-
 def _ratio(row: Compared) -> str:
-    return ratio_text(row.ratio)
+    return ratio_text(row.ratio.estimate, row.ratio.low, row.ratio.high)
 
 
 def _left_in_words(left: Sequence[Left]) -> str:

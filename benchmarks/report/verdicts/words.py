@@ -53,8 +53,33 @@ def verdict(tested: Outcome, first: str, second: str, *, margin: str, least: str
     if tested.different:
         told.append(f"{first if tested.estimate > 0 else second} higher")
     if tested.equivalent:
-        told.append(f"equivalent within {margin}")
-    return ", ".join(told) or f"no difference shown (could have shown {least})"
+        told.append(equivalent_within(margin))
+    return ", ".join(told) or no_difference_shown(least)
+
+
+def equivalent_within(margin: str) -> str:
+    """Both one-sided tests rule out more."""
+    return f"equivalent within {margin}"
+
+
+def no_difference_shown(least: str) -> str:
+    """Neither a difference nor equivalence was shown."""
+    return f"no difference shown (could have shown {least})"
+
+
+def least_in_points(share: float) -> str:
+    """The smallest difference of accuracies that could have been shown."""
+    return f"{points(share)} points" if share <= 1 else NOTHING
+
+
+def least_ratio(ratio: float) -> str:
+    """The smallest ratio of speeds that could have been shown."""
+    return f"{ratio:.2f} x" if ratio <= MOST_RATIO else NOTHING
+
+
+NOTHING = "nothing: too few seeds"
+MOST_RATIO = 100.0
+"""No framework is so much faster than another."""
 
 
 def points(share: float, *, sign: bool = False) -> str:

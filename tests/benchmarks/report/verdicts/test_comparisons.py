@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from benchmarks.report.groups import groups
-from benchmarks.report.verdicts.comparisons import comparable, pairs
+from benchmarks.report.verdicts.comparisons import pairs, scenes
 
 pytestmark = pytest.mark.once
 
@@ -25,7 +25,7 @@ def test_a_failed_cell_belongs_to_its_group(cell):
 class TestPairs:
     def test_backends(self, three_frameworks):
         found = pairs("backends", groups(three_frameworks))
-        assert [(*pair.names, pair.what[1]) for pair in found] == [
+        assert [(*pair.names, pair.first.protocol) for pair in found] == [
             (first, second, protocol)
             for protocol in ("finetune", "scratch")
             for first, second in (
@@ -37,7 +37,7 @@ class TestPairs:
 
     def test_protocols(self, three_frameworks):
         found = pairs("protocols", groups(three_frameworks))
-        assert [(*pair.names, pair.what[1]) for pair in found] == [
+        assert [(*pair.names, pair.first.backend) for pair in found] == [
             ("finetune", "scratch", backend) for backend in ("MXNet Gluon", "Keras (TensorFlow)", "PyTorch")
         ]
 
@@ -50,7 +50,7 @@ class TestPairs:
     def test_native_networks_are_compared_by_protocol(self, cell):
         records = [cell(track="native"), _of(cell("gluon", track="native"), "resnet18_v2")]
         (pair,) = pairs("backends", groups(records))
-        assert pair.what == ("each its own", "finetune", "default")
+        assert pair.scene.place == "native resnet18, resnet18_v2 on sketch"
 
     def test_a_backends_own_recipe_has_no_counterpart(self, cell):
         record = _of(cell("gluon", track="native"), "resnet18_v2")
@@ -69,7 +69,62 @@ class TestPairs:
         other = cell("gluon")
         data = msgspec.structs.replace(other.cell.data, sha256="1" * 64)
         other = msgspec.structs.replace(other, cell=msgspec.structs.replace(other.cell, data=data))
-        assert comparable("backends", groups([cell(), other])) == []
+        assert scenes("backends", groups([cell(), other])) == []
+
+    def test_other_weights_of_the_same_name_are_not_compared(self, cell):
+        assert pairs("backends", groups([cell(), _from(cell("gluon"), sha256="1" * 64)])) == []
+        tuned = _from(cell(variant="tuned"), sha256="1" * 64)
+        assert pairs("variants", groups([cell(), tuned])) == []
+
+    def test_protocols_start_from_the_same_weights_or_one_of_them_from_none(self, cell):
+        other = _from(cell(protocol="frozen"), name="imagenet", sha256="1" * 64)
+        scratch = _from(cell(protocol="scratch"), name="none", sha256=None)
+        found = pairs("protocols", groups([cell(), other, scratch]))
+        assert [pair.names for pair in found] == [("finetune", "scratch"), ("frozen", "scratch")]
+
+    @pytest.mark.parametrize("track", ["matched", "native"])
+    def test_resampled_cells_are_compared_with_their_like(self, cell, track):
+        records = [_resampled(cell(track=track)), cell("gluon", track=track)]
+        assert pairs("backends", groups(records)) == []
+        records = [_resampled(cell(variant="tuned", track=track)), cell(track=track)]
+        assert pairs("variants", groups(records)) == []
+        (pair,) = pairs("backends", groups([_resampled(cell()), _resampled(cell("gluon"))]))
+        assert pair.scene.place == "matched resnet18 on sketch, resampled"
+
+    def test_of_several_runs_each_is_compared_with_itself(self, cell):
+        found = pairs(
+            "backends", groups([_in(run, cell(name)) for run in "ab" for name in ("gluon", "keras")])
+        )
+        assert [pair.scene.place for pair in found] == [
+            "matched resnet18 on sketch, a",
+            "matched resnet18 on sketch, b",
+        ]
+
+
+@pytest.mark.parametrize("correct", [(), (1,) * 199])
+def test_a_cell_whose_images_are_not_all_scored_did_not_end_well(cell, correct):
+    record = cell(seed=1)
+    short = msgspec.structs.replace(
+        record, accuracy=msgspec.structs.replace(record.accuracy, correct=correct)
+    )
+    (found,) = groups([cell(seed=0), short])
+    assert found.seeds == (0,) and found.failed == (short,)
+
+
+def _from(record, **weights):
+    return _described(record, weights=msgspec.structs.replace(record.cell.weights, **weights))
+
+
+def _resampled(record):
+    return _described(record, resampled=True, id=record.cell.id.replace("-s0", "-resampled-s0"))
+
+
+def _in(run, record):
+    return _described(record, id=f"{run}/{record.cell.id}")
+
+
+def _described(record, **fields):
+    return msgspec.structs.replace(record, cell=msgspec.structs.replace(record.cell, **fields))
 
 
 def _of(record, architecture):

@@ -7,6 +7,7 @@ from benchmarks.report.groups import groups
 from benchmarks.report.statistics import mcnemar
 from benchmarks.report.verdicts import Choices, accuracy, cost, disagreement, findings, speed
 from benchmarks.report.verdicts.words import Outcome, in_points, p_text, verdict
+from tests.benchmarks.report.samples import NOISY
 from tests.benchmarks.report.verdicts.conftest import column, table
 
 pytestmark = pytest.mark.once
@@ -60,6 +61,20 @@ class TestAccuracy:
         (row,) = accuracy.compare("backends", groups(records), 0.02)
         assert row.seeds == (1, 2) and row.difference.seeds == 2
 
+    def test_what_one_seed_could_have_shown_is_what_mcnemars_test_would_have(self, cell):
+        """Identical predictions: of one test 6 images on one side (p = .031), of three 7 (p = .0156)."""
+        (row,) = accuracy.compare("backends", groups([cell(), cell("gluon")]), 0.02)
+        assert row.least == 6 / 200
+        three = accuracy.compare("backends", groups([cell(), cell("gluon"), cell("keras")]), 0.02)
+        assert [row.least for row in three] == [7 / 200] * 3
+
+    def test_too_few_seeds_to_show_anything(self, cell):
+        records = [cell(seed=0, wrong=range(80)), cell(seed=1)]
+        records += [cell("gluon", seed=0), cell("gluon", seed=1, wrong=range(80))]
+        records += [cell("keras", seed=0), cell("keras", seed=1)]
+        verdicts = [row.verdict for row in accuracy.compare("backends", groups(records), 0.02)]
+        assert "no difference shown (could have shown nothing: too few seeds)" in verdicts
+
     def test_no_seed_in_common(self, cell):
         assert accuracy.compare("backends", groups([cell(), cell("gluon", seed=1)]), 0.02) == []
 
@@ -90,13 +105,17 @@ class TestSpeed:
             ({"sitting": None}, "3 seeds not run in alternation"),
             ({"sitting": "another"}, "3 seeds not run in alternation"),
             ({"steady": False}, "3 seeds not steady or disturbed"),
+            ({"conditions": NOISY}, "3 seeds not steady or disturbed"),
+            ({"inference_conditions": NOISY}, "3 seeds not steady or disturbed"),
+            ({"rate": 0.0}, "3 seeds not steady or disturbed"),
         ],
     )
     def test_nobody_is_called_faster_without_alternation(self, cell, change, reason):
         records = [cell(seed=seed) for seed in range(3)]
-        records += [cell("gluon", seed=seed, rate=50.0, **change) for seed in range(3)]
-        found, (left,) = speed.compare("backends", speed.TRAINING, groups(records), 0.05)
-        assert not found and left.reason == reason
+        records += [cell("gluon", seed=seed, **{"rate": 50.0, **change}) for seed in range(3)]
+        for metric in speed.METRICS:
+            found, (left,) = speed.compare("backends", metric, groups(records), 0.05)
+            assert not found and left.reason == reason
 
     def test_one_alternation_is_no_interval(self, cell):
         found, (left,) = speed.compare(
@@ -124,7 +143,7 @@ class TestSpeed:
         assert row.verdict == "tuned higher"
 
     def test_section_has_a_table_for_each_metric(self, three_frameworks):
-        section = speed.section(groups(three_frameworks), Choices())
+        section = speed.section(speed.families(groups(three_frameworks), 0.05))
         assert [block for block in section.sections[0].blocks if isinstance(block, str)] == [
             "Training steps:", "Whole epochs, input included:", "Inference:",
         ]  # fmt: skip
@@ -163,6 +182,7 @@ class TestCost:
         records = [cell(wrong=range(15)), cell("gluon", wrong=range(33))]  # .925 and .835
         assert cost.suggested(groups(records)) == (0.8,)
         assert cost.suggested([]) == ()
+        assert cost.suggested(groups([cell(wrong=range(200))])) == ()
 
 
 class TestDisagreement:
@@ -189,7 +209,9 @@ class TestDisagreement:
 
     def test_none(self, cell):
         section = disagreement.section(groups([cell(wrong={1}), cell("gluon", wrong={1})]), {})
-        assert section.sections[0].blocks == ("None: all 200 test images are classified alike in 1 seed.",)
+        assert section.sections[0].blocks == (
+            "None: all 200 test images are right or wrong alike in 1 seed.",
+        )
 
 
 class TestHeadlines:
@@ -202,23 +224,24 @@ class TestHeadlines:
         backends, protocols, advice = told["Accuracy"]
         equal, unlike = backends.split("; ")
         assert equal == (
-            "matched resnet18 (3 seeds x 200 test images), finetune: equivalent within 2 points in the 3"
-            " frameworks"
+            "matched resnet18 on sketch (3 seeds x 200 test images), finetune: equivalent within 2 points in"
+            " the 3 frameworks"
         )
-        assert unlike.startswith("scratch: no difference shown between the 3 frameworks (could have shown ")
+        assert unlike.startswith("scratch: no difference shown (could have shown ")
+        assert unlike.endswith(" points) between the 3 frameworks.")
         assert protocols == (
-            "matched resnet18, against scratch: finetune higher by 33.0 to 34.5 points in each of the 3"
-            " frameworks."
+            "matched resnet18 on sketch, against scratch: finetune higher by 33.0 to 34.5 points in each of"
+            " the 3 frameworks."
         )
-        assert advice == "5 seeds or more show much smaller differences: `--seeds 5`."
+        assert advice == "5 seeds or more can show much smaller differences: `--seeds 5`."
         (fastest,) = told["Speed"]
         assert fastest.startswith(
-            "matched resnet18, finetune: PyTorch trains 150.0 images/s, 3.00 [3.00, 3.00] x"
+            "matched resnet18 on sketch, finetune: PyTorch trains 150.0 images/s, 3.00 [3.00, 3.00] x"
         )
         assert told["Cost"] == (
-            "matched, to reach 0.90 by the quickest protocol: MXNet Gluon 20 s (finetune; 3 of 3 seeds,"
-            " 0.0020 at 0.36 an hour), Keras (TensorFlow) 20 s (finetune; 3 of 3 seeds, 0.0020 at 0.36 an"
-            " hour), PyTorch 20 s (finetune; 3 of 3 seeds, 0.0020 at 0.36 an hour).",
+            "matched on sketch, to reach 0.90 by the quickest protocol: MXNet Gluon 20 s (finetune; 3 of 3"
+            " seeds, 0.0020 at 0.36 an hour), Keras (TensorFlow) 20 s (finetune; 3 of 3 seeds, 0.0020 at 0.36"
+            " an hour), PyTorch 20 s (finetune; 3 of 3 seeds, 0.0020 at 0.36 an hour) (told, not tested).",
         )
         assert told["Parity"] == (
             "in float64 gradients agree to 2e-13, weights after 5 steps to 3e-12; in float32 logits to 5e-07."
@@ -231,8 +254,87 @@ class TestHeadlines:
         records = [cell(seed=seed, wrong=range(20)) for seed in range(3)]
         records += [cell("gluon", seed=seed, wrong=range(60 + seed)) for seed in range(3)]
         (sentence, *_) = self.told(records)["Accuracy"]
-        start = "matched resnet18 (3 seeds x 200 test images), finetune: PyTorch higher by 20.5 ["
+        start = "matched resnet18 on sketch (3 seeds x 200 test images), finetune: PyTorch higher by 20.5 ["
         assert sentence.startswith(start) and sentence.endswith("] points than MXNet Gluon.")
+
+    def test_a_small_difference_that_was_shown_is_both(self, cell):
+        records = [cell(seed=seed, wrong=range(20)) for seed in range(5)]
+        records += [cell("gluon", seed=seed, wrong=range(28)) for seed in range(5)]
+        (sentence, *_) = self.told(records, margin=0.1)["Accuracy"]
+        assert "finetune: PyTorch higher by 4.0 [" in sentence
+        assert sentence.endswith(" points than MXNet Gluon (equivalent within 10 points).")
+
+    def test_what_equals_scratch_is_equivalent(self, cell):
+        records = [cell(protocol=name, seed=seed) for name in ("finetune", "scratch") for seed in range(5)]
+        assert self.told(records)["Accuracy"] == (
+            "matched resnet18 on sketch, against scratch: finetune: equivalent within 2 points in PyTorch.",
+        )
+
+    def test_the_first_screen_tests_no_fewer_than_the_table(self, cell):
+        """8 images of 200 that Gluon alone has wrong: p = .0078, of 3 tests .023, of 9 .07."""
+        records = [
+            cell(backend, variant=variant, wrong=range(8) if backend == "gluon" else ())
+            for variant in ("default", "tuned", "reproducible")
+            for backend in ("gluon", "keras", "pytorch")
+        ]
+        assert "higher" not in self.told(records)["Accuracy"][0]
+        assert "Keras (TensorFlow) higher" in self.told(records[:3])["Accuracy"][0]
+
+    def test_frameworks_that_share_no_seed_are_not_said_to_be_equivalent(self, cell):
+        records = [cell(backend, seed=seed) for backend in ("gluon", "pytorch") for seed in (0, 1)]
+        records += [cell("keras", seed=0), cell("pytorch", seed=2), cell("gluon", seed=3)]
+        assert "in the 3 frameworks" in self.told(records)["Accuracy"][0]
+        alone = [record for record in records if record.cell.backend != "keras"] + [cell("keras", seed=2)]
+        assert "in MXNet Gluon and PyTorch" in self.told(alone)["Accuracy"][0]
+        assert "3 frameworks" not in self.told(alone)["Accuracy"][0]
+
+    def test_one_seed_speaks_of_itself(self, cell):
+        assert self.told([cell(), cell("gluon")])["Accuracy"][-1].startswith(
+            "one seed speaks of itself alone"
+        )
+
+    def test_rates_that_were_not_compared_make_nobody_the_fastest(self, cell):
+        records = [cell(seed=seed, rate=100.0 + seed) for seed in range(3)]
+        records += [
+            cell("gluon", seed=0, rate=400.0, steady=False),
+            *(cell("gluon", seed=seed, rate=50.0 + seed) for seed in (1, 2)),
+            *(cell("keras", seed=seed, rate=500.0, sitting=None) for seed in range(3)),
+        ]
+        (sentence,) = self.told(records)["Speed"]
+        assert "PyTorch trains 101.5 images/s, 1.9" in sentence
+        assert sentence.endswith("; Keras (TensorFlow) not compared (3 seeds not run in alternation).")
+
+    def test_native_networks_run_no_race(self, cell):
+        records = [cell(seed=seed, track="native") for seed in range(3)]
+        records += [cell("gluon", seed=seed, rate=10.0, track="native") for seed in range(3)]
+        (sentence,) = self.told(records)["Speed"]
+        assert sentence.startswith("no framework is called faster")
+
+    def test_a_failed_gate_is_not_forgotten(self, cell):
+        bad = cell(seed=0)
+        bad = msgspec.structs.replace(
+            bad, gate=msgspec.structs.replace(bad.gate, passed=False, gradient_error=0.5)
+        )
+        (sentence,) = self.told([bad, cell(seed=1)])["Parity"]
+        assert "gradients agree to 5e-01" in sentence and "0 of 1 gates passed" in sentence
+
+    def test_a_lucky_seed_is_not_the_quickest(self, cell):
+        records = [cell(seed=0, seconds=1.0)]
+        records += [cell(seed=seed, wrong=range(100)) for seed in (1, 2, 3)]
+        records += [cell(protocol="frozen", seed=seed, seconds=30.0) for seed in range(4)]
+        (sentence,) = self.told(records, thresholds=(0.9,))["Cost"]
+        assert "PyTorch 60 s (frozen; 4 of 4 seeds)" in sentence
+
+    def test_two_data_sets_are_told_apart(self, cell):
+        records = []
+        for name, sha256 in (("one", "1" * 64), ("two", "2" * 64)):
+            for backend in ("gluon", "pytorch"):
+                record = cell(backend)
+                data = msgspec.structs.replace(record.cell.data, name=name, sha256=sha256)
+                described = msgspec.structs.replace(record.cell, data=data)
+                records.append(msgspec.structs.replace(record, cell=described))
+        places = [sentence.split(" (")[0] for sentence in self.told(records)["Accuracy"][:2]]
+        assert places == ["matched resnet18 on one", "matched resnet18 on two"]
 
     def test_one_environment_after_the_other_is_no_race(self, cell):
         records = [cell(seed=seed, sitting=None) for seed in range(3)]
@@ -242,7 +344,7 @@ class TestHeadlines:
 
     def test_absent_frameworks_and_failed_cells(self, cell, failed_record):
         told = self.told([cell(), failed_record])
-        assert told["Failed"] == ("1 of 2 cells: the reasons stand below.",)
+        assert told["Failed"] == ("1 of 2 cells, the reasons stand below: keras-native-vgg16-frozen-s0.",)
         assert any(sentence.startswith("MXNet Gluon: `tox run -m bench`") for sentence in told["Not run"])
 
     def test_nothing_to_say(self):
