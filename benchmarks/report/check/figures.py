@@ -22,6 +22,10 @@ SHARES = ("train_accuracy", "validation_accuracy", "test_accuracy", "test", "wai
 """Fields from 0 to 1."""
 ANY_SIGN = ("train_loss",)
 """Fields that may be below nothing: a cross-entropy of nothing rounds to either side of it."""
+MORE_THAN_NOTHING = ("train_seconds",)
+"""Fields that cannot be 0, beside rates."""
+CLOCK_ROUNDING = 1e-6
+"""Share of an epoch's seconds that a sum of as many waits as it has steps may be off in float64."""
 
 
 def accuracy(run: Evidence) -> Iterator[Finding]:
@@ -41,6 +45,13 @@ def numbers(run: Evidence) -> Iterator[Finding]:
             for place, value in _floats(msgspec.to_builtins(part), name):
                 if not _possible(place.rpartition(".")[2], value):
                     yield Violation(where=record.cell.id, what=f"{place} is {value}", remedy=RUN_AGAIN)
+        for row in record.curve:
+            if row.input_wait_seconds > (1 + CLOCK_ROUNDING) * row.train_seconds:
+                what = (
+                    f"epoch {row.epoch} waited {row.input_wait_seconds:g} s for its input, and took"
+                    f" {row.train_seconds:g} s in all"
+                )
+                yield Violation(where=record.cell.id, what=what, remedy=RUN_AGAIN)
         held_out = record.training.validation_images if record.training else 0
         if held_out and any(row.validation_accuracy is None for row in record.curve):
             what = f"an epoch without validation accuracy, though {held_out} images were held out for it"
@@ -137,14 +148,15 @@ def _floats(value: Any, place: str) -> Iterator[tuple[str, float]]:
 
 
 def _possible(name: str, value: float) -> bool:
-    """Whether a field can have that value: rates are positive, and shares 1 at most."""
+    """Whether a field can have that value: rates and the time of training are positive, and shares 1 at
+    most."""
     if not math.isfinite(value):
         return False
     if name in ANY_SIGN:
         return True
     if name in SHARES:
         return 0 <= value <= 1
-    return value > 0 if name.endswith("per_second") else value >= 0
+    return value > 0 if name.endswith("per_second") or name in MORE_THAN_NOTHING else value >= 0
 
 
 def _curve(record: Record) -> Iterator[str]:

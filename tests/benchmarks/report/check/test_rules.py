@@ -173,6 +173,10 @@ class TestAllowed:
         draft.change_all({"cell.weights.sha256": None, "cell.weights.name": "none"})
         assert judged(draft, tmp_path).violations == []
 
+    def test_an_epoch_that_did_nothing_but_wait(self, draft, tmp_path):
+        draft.change(KERAS, {"curve.1.input_wait_seconds": 4.0})
+        assert judged(draft, tmp_path).violations == []
+
     def test_a_little_more_than_the_peak(self, draft, tmp_path):
         draft.change(KERAS, {"throughput.achieved_flops": 1.62e11})
         assert judged(draft, tmp_path).violations == []
