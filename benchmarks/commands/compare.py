@@ -50,8 +50,11 @@ def compare(
     table) and more than its threshold. Accuracy is compared by the same seeds on the same test images; speeds
     and memory by Welch's test over seeds, two or more in each run, and on one machine only.
 
-    Exit code: 0 no regression shown, 1 something is worse, fails that did not, or is missing, 2 nothing can be
-    compared.
+    With one seed no accuracy is compared unless its cells are of the variant `reproducible`, trained on one
+    machine, on the same bytes from the same values.
+
+    Exit code: 0 no regression shown, 1 something is worse, fails that did not, or is missing, 2 nothing can
+    be compared.
 
     Examples:
 

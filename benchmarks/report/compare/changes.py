@@ -55,6 +55,24 @@ def foreign(pair: Pair) -> bool:
     return len(first | second) != 1 or any(record.environment is None for record in records)
 
 
+def repeatable(pair: Pair, seed: int) -> bool:
+    """Whether nothing but the software can have made a seed's networks differ: both are bit-equal from run to
+    run, and on one machine they began with the same values and saw the same bytes."""
+    first, second = (
+        next(record for record in records if record.cell.seed == seed)
+        for records in (pair.baseline, pair.candidate)
+    )
+    initial = first.cell.weights.initial_sha256
+    return (
+        first.cell.variant == second.cell.variant == "reproducible"
+        and initial is not None
+        and initial == second.cell.weights.initial_sha256
+        and len(first.batches_sha256) > 0
+        and first.batches_sha256 == second.batches_sha256
+        and not foreign(pair)
+    )
+
+
 class Change(msgspec.Struct, frozen=True, kw_only=True):
     """A fact that is not the same in both runs."""
 

@@ -10,6 +10,7 @@ from benchmarks.report.compare.verdicts import (
     ANOTHER_MACHINE,
     DISTURBED,
     ONE_SEED,
+    ONE_SEED_IN_ONE,
     RATE,
     Comparison,
     Effect,
@@ -151,10 +152,10 @@ def _notes(comparison: Comparison) -> Iterator[str]:
     elif comparison.across_machines and machines:
         told = "; ".join(machines)
         yield f"Speeds were compared across machines ({told}): a difference may be the machine's."
-    if ONE_SEED in reasons:
+    if reasons & {ONE_SEED, ONE_SEED_IN_ONE}:
         yield (
-            "Speeds and memory of one seed each: no test. Two runs never alternate, so it takes two seeds or"
-            " more in each; run both with --seeds 3."
+            "One seed says how one network came out, and how fast it was once: it takes two or more in each"
+            " run to tell a change from what another training would have given; run both with --seeds 3."
         )
     rates = any(table.metric.unit == RATE and _has_tests(table) for table in comparison.tables)
     for name, cells in zip("AB", comparison.disturbed, strict=True):

@@ -10,12 +10,13 @@ import msgspec
 import numpy as np
 
 from benchmarks.harness.record import Record
-from benchmarks.report.compare.changes import Change, changes_of, foreign
+from benchmarks.report.compare.changes import Change, changes_of, foreign, repeatable
 from benchmarks.report.compare.pairs import Pair, pair_up
 from benchmarks.report.statistics import ALPHA, Difference, Ratio, holm, paired_difference, ratio_of_means
 
 Verdict = Literal["worse", "better", "no difference shown", "different, below the threshold", "not tested"]
-ANOTHER_MACHINE, ONE_SEED, DISTURBED = "another machine", "one seed", "noisy or not steady"
+ANOTHER_MACHINE, DISTURBED = "another machine", "noisy or not steady"
+ONE_SEED, ONE_SEED_IN_ONE = "one seed each: --seeds 3", "one seed in one run: --seeds 3"
 """Why nothing was tested, where a note says more."""
 
 
@@ -99,8 +100,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     failed: tuple[LeftOut, ...]
     """In the candidate, and ok in the baseline: regressions too."""
     missing: tuple[str, ...]
-    """Ids of cells that are ok in the baseline and that the candidate lacks: regressions too, unless allowed. A
-    backend that died before it wrote a record left nothing else to see."""
+    """Ids of cells that are ok in the baseline and that the candidate lacks: regressions too, unless allowed.
+    A backend that died before it wrote a record left nothing else to see."""
     allow_missing: bool
     recovered: tuple[str, ...]
     """Ids of cells that failed in the baseline and are ok in the candidate."""
@@ -140,8 +141,9 @@ def compare(
 ) -> Comparison:
     """Compare the cells that both runs have.
 
-    Accuracy: the same seeds on the same test images; of a single seed only where it is `repeatable`. Speed and memory: Welch's test of logarithms over seeds,
-    since cells of two runs never alternate.
+    Accuracy: the same seeds on the same test images; of a single seed only where it is `repeatable`, since
+    otherwise to train again is to get another network. Speed and memory: Welch's test of logarithms over
+    seeds, since cells of two runs never alternate.
 
     Args:
         across_machines: whether speeds are compared although they were taken on different machines.
@@ -227,6 +229,8 @@ def _accuracy(pair: Pair) -> _Test:
         return _Test(cell=pair.name, sides=means, reason="no seed in both")
     if len({len(one.correct) for one in (*first, *second)}) > 1:
         return _Test(cell=pair.name, sides=means, reason="other test images")
+    if len(shared) == 1 and not repeatable(pair, shared[0]):
+        return _Test(cell=pair.name, sides=means, reason=ONE_SEED)
     right = [np.array([one.correct for one in side], np.int8) for side in (first, second)]
     return _Test(cell=pair.name, sides=means, result=paired_difference(right[1], right[0]))
 
@@ -256,7 +260,7 @@ def _ratio(pair: Pair, figure: Figure, *, timed: bool, apart: bool) -> _Test | N
     elif len({one.throughput is not None for side in records for one in side}) > 1:
         reason = "not all were timed"  # timing takes memory too
     elif min(map(len, whole)) < 2:
-        reason = ONE_SEED
+        reason = ONE_SEED if max(map(len, whole)) < 2 else ONE_SEED_IN_ONE
     elif min(map(len, quiet)) < 2:
         reason = DISTURBED
     if reason:

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import stats
 
 from backends.base import UsageError
-from benchmarks.harness.record import Record
+from benchmarks.harness.record import Record, Weights
 from benchmarks.report.compare import shown, verdicts
 from benchmarks.report.compare.changes import changes_of, foreign, machine_of
 from benchmarks.report.compare.pairs import pair_up
@@ -43,6 +43,12 @@ Run = Callable[..., list[Record]]
 def run(ok_record: Record) -> Run:
     """Makes a run of one cell."""
     return partial(run_of, ok_record)
+
+
+@pytest.fixture
+def repeated(matched_record: Record) -> list[Record]:
+    """A run of one seed whose training gives the same bits each time."""
+    return [variant_of(record, "reproducible") for record in run_of(matched_record, [0])]
 
 
 def compare(baseline: list[Record], candidate: list[Record], **options: Any) -> Comparison:
@@ -82,9 +88,9 @@ class TestVerdicts:
         assert row(gained, "accuracy").verdict == "better"
         assert (compare(run(), candidate).exit_code, gained.exit_code) == (1, 0)
 
-    def test_of_one_seed_it_is_mcnemar_s_exact_test(self, run):
+    def test_of_one_seed_that_is_repeatable_it_is_mcnemar_s_exact_test(self, repeated):
         """Six images on one side and none on the other: p = 2 / 2**6."""
-        found = row(compare(run([0]), [right(record, without(6)) for record in run([0])]), "accuracy")
+        found = row(compare(repeated, [right(record, without(6)) for record in repeated]), "accuracy")
         assert found.effect is not None
         assert found.effect.p == pytest.approx(2 / 2**6)
         assert found.verdict == "worse"
@@ -167,12 +173,12 @@ class TestVerdicts:
         assert row(found, "accuracy").verdict == row(found, "training").verdict == BELOW
         assert found.exit_code == 0
 
-    def test_many_comparisons_ask_for_more(self, run):
+    def test_many_comparisons_ask_for_more(self, repeated):
         """One of 2 / 2**6 is below .05, and one among two is not."""
-        other = [cell(record, id=f"keras-x-s{record.cell.seed}", backend="keras") for record in run([0])]
-        candidate = [right(record, without(6)) for record in run([0])]
-        assert row(compare(run([0]), candidate), "accuracy").verdict == "worse"
-        both = compare(run([0]) + other, candidate + other)
+        other = [cell(record, id="keras-x-s0", backend="keras") for record in repeated]
+        candidate = [right(record, without(6)) for record in repeated]
+        assert row(compare(repeated, candidate), "accuracy").verdict == "worse"
+        both = compare(repeated + other, candidate + other)
         (found,) = [one for one in both.tables[0].rows if one.baseline != one.candidate]
         assert found.effect is not None
         assert found.effect.p == pytest.approx(2 * 2 / 2**6)
@@ -188,18 +194,56 @@ class TestVerdicts:
 
 
 class TestNotTested:
-    def test_one_seed_is_no_test_of_speed_and_the_way_out_is_said(self, run):
-        found = compare(run([0]), run([0]))
-        assert {(row(found, metric).verdict, row(found, metric).reason) for metric in SPEEDS} == {
-            ("not tested", "one seed")
-        }
-        assert row(found, "training").baseline == pytest.approx(128.0)  # told, though not tested
+    def test_one_seed_is_no_test_and_the_way_out_is_said(self, run):
+        """Another training of the same code loses as many images, or more."""
+        found = compare(run([0]), [right(record, without(50)) for record in run([0], slower=2.0)])
+        assert {
+            (row(found, metric).verdict, row(found, metric).reason) for metric in ("accuracy", *SPEEDS)
+        } == {("not tested", "one seed each: --seeds 3")}
+        assert row(found, "accuracy").candidate == pytest.approx(0.5)  # told, though not tested
         assert any("--seeds 3" in note for note in shown.notes(found))
-        assert [one.name for one in shown.tables(found)] == ["accuracy"]
-        assert shown.sentence(found) == "No regression in 1 comparison; 0 better; 4 not tested."
+        assert (found.tested, found.exit_code, shown.tables(found)) == (0, 2, [])
+        assert shown.sentence(found) == "Nothing could be tested."
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            lambda record: cell(record, weights=Weights(name="source", sha256=None, initial_sha256="0" * 64)),
+            lambda record: msgspec.structs.replace(record, batches_sha256=("b" * 64, "b" * 64, "0" * 64)),
+            lambda record: environment(record, cpu="Another processor"),
+        ],
+        ids=["values", "bytes", "machine"],
+    )
+    def test_a_seed_that_another_cause_may_have_changed_is_not_tested(self, repeated, other):
+        """It is where both runs have that same cause."""
+        candidate = [right(record, without(50)) for record in repeated]
+        changed = [other(record) for record in candidate]
+        assert row(compare(repeated, changed), "accuracy").reason == "one seed each: --seeds 3"
+        assert row(compare([other(record) for record in repeated], changed), "accuracy").verdict == "worse"
+
+    @pytest.mark.parametrize(
+        "unproven",
+        [
+            lambda record: cell(record, variant="default"),
+            lambda record: cell(record, weights=Weights(name="source", sha256="e" * 64)),
+            lambda record: msgspec.structs.replace(record, batches_sha256=()),
+            lambda record: msgspec.structs.replace(record, environment=None),
+        ],
+        ids=["not of the same bits", "values unknown", "bytes unknown", "machine unknown"],
+    )
+    def test_a_seed_of_which_neither_run_proves_enough_is_not_tested(self, repeated, unproven):
+        baseline = [unproven(record) for record in repeated]
+        candidate = [right(record, without(50)) for record in baseline]
+        assert row(compare(baseline, candidate), "accuracy").reason == "one seed each: --seeds 3"
+
+    def test_several_seeds_need_no_proof(self, run):
+        assert row(compare(run([0, 1]), run([0, 1])), "accuracy").effect is not None
 
     def test_two_seeds_on_one_side_are_not_enough(self, run):
-        assert row(compare(run(), run([0])), "training").reason == "one seed"
+        found = compare(run(), run([0]), allow_missing=True)
+        assert row(found, "training").reason == "one seed in one run: --seeds 3"
+        assert row(found, "accuracy").reason == "one seed each: --seeds 3"  # of those that both have
+        assert any("run both with --seeds 3" in note for note in shown.notes(found))
 
     def test_cells_that_were_disturbed_are_left_out_and_named(self, run):
         """Whose speeds would have made a regression."""
@@ -265,8 +309,9 @@ class TestCells:
         assert shown.sentence(found).startswith("3 regressions in 0 comparisons: ")
 
     def test_what_failed_before_is_a_note(self, run):
-        baseline = [failed(run()[0]), failed(run()[1]), run()[2]]
-        candidate = [run()[0], failed(run()[1]), run()[2]]
+        first, second, *others = run(range(4))
+        baseline = [failed(first), failed(second), *others]
+        candidate = [first, failed(second), *others]
         found = compare(baseline, candidate)
         assert found.exit_code == 0
         stem = "pytorch-native-resnet18-finetune"
