@@ -37,7 +37,7 @@ def sentence(comparison: Comparison) -> str:
         found += [f"{cell} is missing" for cell in comparison.missing]
     if not comparison.tested and not found:
         return "Nothing could be tested."
-    count = f"{len(found) or 'No'} regression{'s' if len(found) > 1 else ''}"
+    count = _counted(len(found), "regression") if found else "No regression shown"
     text = f"{count} in {_counted(comparison.tested, 'comparison')}"
     if found:
         text += f": {first_few(found)}"

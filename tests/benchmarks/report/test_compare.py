@@ -74,7 +74,7 @@ class TestVerdicts:
         assert (found.tested, found.exit_code, found.failed, found.changes) == (5, 0, (), ())
         (note,) = shown.notes(found)
         assert note.startswith("Machine, software, code, settings and input are the same")
-        assert shown.sentence(found) == "No regression in 5 comparisons; 0 better."
+        assert shown.sentence(found) == "No regression shown in 5 comparisons; 0 better."
 
     def test_images_that_were_lost_make_a_regression_and_found_ones_do_not(self, run):
         candidate = [right(record, without(20)) for record in run()]
@@ -336,7 +336,7 @@ class TestCells:
         )
         allowed = compare([*run(), *keras], run(), allow_missing=True)
         assert allowed.exit_code == 0
-        assert shown.sentence(allowed) == "No regression in 5 comparisons; 0 better."
+        assert shown.sentence(allowed) == "No regression shown in 5 comparisons; 0 better."
         assert any(note.startswith("Only in A: keras-") for note in shown.notes(allowed))
 
     def test_missing_is_enough_where_nothing_could_be_tested(self, run):
