@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,11 +14,16 @@ import msgspec
 from backends.base import UsageError, one_line
 from benchmarks.harness import manifest
 from benchmarks.harness.manifest import Manifest
+from benchmarks.harness.plan import cell_id
+from benchmarks.harness.profile import profile_of
+from benchmarks.harness.recipe import Recipe, all_recipes
 from benchmarks.harness.record import Record
 from benchmarks.harness.run import Plan
 
 SEED = re.compile(r"(?P<group>.+)-s(?P<seed>\d+)")
 """How the id of a cell ends."""
+SIZE = re.compile(r"-(?P<size>\d+)px(?=-)")
+"""Where the id of a cell says how many pixels its images have."""
 
 
 class Unread(msgspec.Struct, frozen=True):
@@ -101,6 +107,34 @@ def group_of(cell_id: str) -> str:
     return found["group"] if found else cell_id
 
 
+def described(record: Record) -> str:
+    """The id that a record's fields make.
+
+    Raises:
+        UsageError: there is no profile of the name that it has.
+    """
+    cell = record.cell
+    # A cell that failed before it had its hyper-parameters says its size in its id alone.
+    said = SIZE.search(cell.id)
+    size = record.training.image_size if record.training else int(said["size"]) if said else None
+    return cell_id(
+        backend=cell.backend,
+        recipe=cell.recipe,
+        variant=cell.variant,
+        seed=cell.seed,
+        profile=cell.profile,
+        image_size=profile_of(cell.profile).image_size if size is None else size,
+        device=cell.device,
+        precision=cell.precision,
+        resampled=cell.resampled,
+    )
+
+
+def recipe_of(record: Record) -> Recipe | None:
+    """Its recipe; None where there is none of that id, here and now."""
+    return _recipes().get(record.cell.recipe)
+
+
 def comparison_of(record: Record) -> str:
     """What a cell has in common with those of other backends that it is compared with, seeds apart: its id
     without backend and seed. In the native track a protocol stands for each backend's own recipe."""
@@ -145,6 +179,11 @@ def parted(values: Mapping[str, object]) -> str | None:
 
 MOST_NAMED = 3
 """Cells that a line names before it counts the others."""
+
+
+@cache
+def _recipes() -> dict[str, Recipe]:
+    return {recipe.id: recipe for recipe in all_recipes()}
 
 
 def _listed(names: list[str]) -> str:

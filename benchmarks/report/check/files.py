@@ -7,9 +7,19 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 
+from backends.base import UsageError
 from benchmarks.harness import manifest
 from benchmarks.harness.record import Record
-from benchmarks.report.check.evidence import SEED, Evidence, comparison_of, group_of, grouped, parted
+from benchmarks.report.check.evidence import (
+    SEED,
+    Evidence,
+    comparison_of,
+    described,
+    group_of,
+    grouped,
+    parted,
+    recipe_of,
+)
 from benchmarks.report.check.findings import Finding, Note, Violation
 
 SHA256 = re.compile("[0-9a-f]{64}")
@@ -19,9 +29,12 @@ PLAN_AGAIN = "`run` with the same options and --resume writes it"
 
 def schema(run: Evidence) -> Iterator[Finding]:
     """Every file reads under the current schema, has no field that the schema does not know, and is named
-    after its cell."""
+    after its cell, whose id says what its fields say."""
     for unread in run.unread:
         yield Violation(where=unread.file, what=unread.problem, remedy=unread.remedy)
+    for record in run.records:
+        for what in _contradictions(record):
+            yield Violation(where=record.cell.id, what=what, remedy=RUN_AGAIN)
 
 
 def cells(run: Evidence) -> Iterator[Finding]:
@@ -132,6 +145,22 @@ def data(run: Evidence) -> Iterator[Finding]:
 
 
 # --- How ------------------------------------------------------------------------------------------
+
+
+def _contradictions(record: Record) -> Iterator[str]:
+    """What a cell's fields say otherwise than its id, and than the recipe of that id."""
+    cell, recipe = record.cell, recipe_of(record)
+    try:
+        found = described(record)
+    except UsageError as error:
+        yield str(error).replace("; ", ", and ")
+    else:
+        if found != cell.id:
+            yield f"its fields are those of {found}"
+    said = {"track": cell.track, "architecture": cell.architecture, "protocol": cell.protocol}
+    for name, value in said.items():
+        if recipe is not None and value != getattr(recipe, name):
+            yield f"{name} {value}, and its recipe's is {getattr(recipe, name)}"
 
 
 def _nothing_left(run: Evidence) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ from benchmarks.harness.manifest import Images, Manifest
 from benchmarks.harness.measurement.figures import Conditions
 from benchmarks.harness.record import Environment, PhaseTraining, Record, Training
 from benchmarks.harness.run import Identity, Plan, Planned
+from benchmarks.report.check.evidence import described
 
 QUIET = Conditions(seconds=2.5, load_average=0.5, others=0.01, stolen=0.0, throttled=None, megahertz=2600.0)
 ARCHITECTURES = {"pytorch": "resnet18", "gluon": "resnet18_v2", "keras": "vgg16"}
@@ -99,6 +100,15 @@ class Draft:
         """Give all records other values."""
         for cell_id in self.records:
             self.change(cell_id, changes)
+
+    def recast(self, cell_id: str, **fields: Any) -> str:
+        """Make a cell another one, in its plan too; returns its new id."""
+        made, key = self.records.pop(cell_id), self.planned.pop(cell_id)
+        made = msgspec.structs.replace(made, cell=msgspec.structs.replace(made.cell, **fields))
+        new = described(made)
+        self.records[new] = msgspec.structs.replace(made, cell=msgspec.structs.replace(made.cell, id=new))
+        self.planned[new] = key
+        return new
 
     def remove(self, cell_id: str) -> None:
         """As if it had neither been planned nor run."""
@@ -193,7 +203,7 @@ def _of(measured: Record, cell_id: str, backend: str, variant: str, seed: int) -
         key=sha256("key", cell_id),
         cell=msgspec.structs.replace(measured.cell, id=cell_id, backend=backend, variant=variant, seed=seed),
         training=Training(
-            epochs=3, batch_size=32, image_size=64, optimizer=optimizer, phases=(phase,), train_images=400
+            epochs=3, batch_size=32, image_size=48, optimizer=optimizer, phases=(phase,), train_images=400
         ),
         accuracy=msgspec.structs.replace(measured.accuracy, epoch=3),
         throughput=msgspec.structs.replace(measured.throughput, conditions=QUIET, inference_conditions=QUIET),

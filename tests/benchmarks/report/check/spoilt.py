@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from tests.benchmarks.report.check.drafts import MATCHED, Draft
+from tests.benchmarks.report.check.drafts import MATCHED, PACKAGES, Draft
 from tests.benchmarks.report.samples import NOISY
 
 Spoil = Callable[[Draft], object]
@@ -23,6 +23,8 @@ class Spoilt(NamedTuple):
     spoil: Spoil
     said: str
     """A pattern in the line that is printed."""
+    also: tuple[str, ...] = ()
+    """Rules that it cannot but break, too."""
 
 
 KERAS = f"keras-{MATCHED}-s1"
@@ -73,6 +75,16 @@ def remove(*cell_ids: str) -> Spoil:
 def fail(beginning: str) -> Spoil:
     """The cells whose id begins so."""
     return lambda draft: [draft.fail(cell_id) for cell_id in draft.records if cell_id.startswith(beginning)]
+
+
+def on_gpu(beginning: str) -> Spoil:
+    """The cells whose id begins so."""
+
+    def spoil(draft: Draft) -> None:
+        for cell_id in [cell_id for cell_id in draft.records if cell_id.startswith(beginning)]:
+            draft.recast(cell_id, device="cuda")
+
+    return spoil
 
 
 def unrecord(cell_id: str) -> Spoil:
@@ -178,6 +190,18 @@ SPOILT = [Spoilt(*one) for one in (
     ("schema", lambda d: d.afterwards.append(
         lambda f: (f / f"records/{KERAS}.json").rename(f / "records/copy.json")
     ), rf"copy\.json: holds the record of {KERAS}"),
+    ("schema", change(KERAS, cell__variant="tuned"), f"{KERAS}: its fields are those of keras-.*-tuned-s1;"),
+    ("schema", change(KERAS, cell__precision="bfloat16"), "those of keras-.*-finetune-bfloat16-s1;"),
+    ("schema", all_cells(cell__device="cuda:1"), f"{KERAS}: its fields are those of keras-.*-cuda1-s1;"),
+    ("schema", change(KERAS, cell__profile="full"), "those of keras-.*-finetune-48px-s1;"),
+    ("schema", change(NATIVE, training__image_size=64), "those of keras-.*-finetune-64px-s1;"),
+    ("schema", change(NATIVE, cell__recipe="of-old"), "its fields are those of keras-of-old-s1;"),
+    ("schema", change(KERAS, cell__profile="huge"), f"{KERAS}: no profile 'huge', and there are: smoke,"),
+    ("schema", change(NATIVE, cell__backend="gluon", environment__packages=PACKAGES["gluon"]),
+     "those of gluon-native-vgg16-finetune-s1;"),
+    ("schema", change(NATIVE, cell__protocol="scratch"), f"{NATIVE}: protocol scratch, and .* is finetune;"),
+    ("schema", change(NATIVE, cell__architecture="resnet18"), "resnet18, and its recipe's is vgg16"),
+    ("schema", change(NATIVE, cell__track="wild"), "track wild, and its recipe's is native"),
     ("cells", unrecord(KERAS), f"{KERAS}: planned, and has no record; run it with --resume"),
     ("cells", unplan(KERAS), f"{KERAS}: not planned"),
     ("cells", change(KERAS, key="0" * 64), f"{KERAS}: made from another recipe"),
@@ -188,7 +212,7 @@ SPOILT = [Spoilt(*one) for one in (
     ("seeds", remove(KERAS.replace("s1", "s0")), "without seed 0, and seed 1 is there; --seeds 2 --resume"),
     ("seeds", remove(KERAS), f"{MATCHED}: .* 2 seeds, keras-{MATCHED} has 1 seeds; --seeds 2"),
     ("seeds", remove(NATIVE), "native-finetune: .* 2 seeds, keras-native-vgg16-finetune has 1 seeds"),
-    ("seeds", change(NATIVE, cell__seed=0), "seed 0 several times"),
+    ("seeds", change(NATIVE, cell__seed=0), "seed 0 several times", ("schema",)),
     ("seeds", copy_seed, "seeds 0 and 1 ended with the same weights"),
     ("code", change(KERAS, environment__code_sha256="e" * 64),
      f"mixed: .* have c{{12}}, {KERAS} has e{{12}};"),
@@ -275,7 +299,7 @@ SPOILT = [Spoilt(*one) for one in (
     ("environment", change(KERAS, environment__threads=1), "1 threads were asked for and 2 in force"),
     ("environment", change(KERAS, environment__cpu=""), f"{KERAS}: its machine is not recorded"),
     ("environment", change(KERAS, environment__gpu="H100"), f"gpu: .* have null, {KERAS} has H100"),
-    ("environment", change(KERAS, cell__device="cuda"), f"device: .* have cpu, {KERAS} has cuda"),
+    ("environment", on_gpu("keras"), r"device: .* have cpu, keras-\S+-cuda-s0, .* have cuda; keep"),
     ("environment", change(KERAS, environment__packages={"numpy": "2.0"}), "the version of Keras"),
     ("environment", change(KERAS, environment__git_commit=None), f"{KERAS}: no commit"),
     ("environment", change(KERAS, environment__git_dirty=True),
