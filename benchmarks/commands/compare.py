@@ -121,9 +121,7 @@ def _print(found: Comparison) -> None:
     for one in shown.tables(found):
         out.print()
         out.print(_table(one))
-    for heading, lines in (("Notes", shown.notes(found)), (shown.CHANGED, shown.changes(found))):
-        if not lines:
-            continue
+    for heading, lines in shown.lists(found):
         out.print(f"\n{heading}", style="bold", markup=False, highlight=False)
         listed = Table.grid(padding=(0, 1))
         for line in lines:

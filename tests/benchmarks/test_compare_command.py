@@ -86,6 +86,17 @@ def test_what_a_comment_shows(regressed):
     assert (code, printed) == (1, (GOLDEN / "golden_compare.md").read_text())
 
 
+def test_notes_and_changes_stand_under_their_own_headings(folders, ok_record):
+    before = put(folders / "before", run_of(ok_record))
+    after = put(folders / "after", [environment(one, python="3.12.1") for one in run_of(ok_record, [0, 1])])
+    for words in ((), ("--markdown",)):
+        _, printed = answer(before, after, *words)
+        _, below = printed.split("\nNotes\n")
+        notes, changes = below.split("\nWhat else is not the same in A and B\n")
+        assert "Only in A" in notes and "python: 3.11.7" not in notes
+        assert "python: 3.11.7" in changes and "Only in A" not in changes
+
+
 def test_nothing_in_a_record_becomes_markup(folders, ok_record):
     evil = environment(ok_record, python="<script>alert(1)</script> [bold]x[/bold] | y")
     names = put(folders / "before", [ok_record]), put(folders / "after", [evil])

@@ -50,7 +50,7 @@ def sentence(comparison: Comparison) -> str:
 
 def notes(comparison: Comparison) -> list[str]:
     """What is to be known of the figures, and what only one run has."""
-    return [note for note in _notes(comparison) if note]
+    return list(_notes(comparison))
 
 
 def changes(comparison: Comparison) -> list[str]:
@@ -58,18 +58,19 @@ def changes(comparison: Comparison) -> list[str]:
     return [_change(one) for one in comparison.changes]
 
 
+def lists(comparison: Comparison) -> list[tuple[str, list[str]]]:
+    """Notes and changes under their headings, as far as there are any."""
+    found = [("Notes", notes(comparison)), ("What else is not the same in A and B", changes(comparison))]
+    return [(heading, lines) for heading, lines in found if lines]
+
+
 def markdown(comparison: Comparison) -> str:
     """All of it, for a comment under a change of the code."""
     parts = [f"**{escape(sentence(comparison))}**"]
     parts += [f"{escape(one.name)}\n\n{table(one)}" for one in tables(comparison)]
-    for lines in (notes(comparison), changes(comparison)):
-        if lines:
-            heading = "Notes" if lines == notes(comparison) else CHANGED
-            parts.append(f"{heading}\n\n" + "\n".join(f"- {escape(line)}" for line in lines))
+    for heading, lines in lists(comparison):
+        parts.append(f"{heading}\n\n" + "\n".join(f"- {escape(line)}" for line in lines))
     return "\n\n".join(parts) + "\n"
-
-
-CHANGED = "What else is not the same in A and B"
 
 
 def _has_tests(content: MetricTable) -> bool:
