@@ -14,7 +14,7 @@ from benchmarks.report.check import fairness, rules
 from benchmarks.report.check.evidence import comparison_of, described, gather, parted
 from benchmarks.report.check.rules import RULES, Verdict, judge
 from tests.benchmarks.report.check.drafts import MATCHED, Draft, sha256
-from tests.benchmarks.report.check.spoilt import KERAS, NATIVE, SPOILT, validated
+from tests.benchmarks.report.check.spoilt import KERAS, NATIVE, SPOILT, quick_on_gpu, validated
 
 pytestmark = pytest.mark.once
 
@@ -180,6 +180,14 @@ class TestAllowed:
     def test_a_little_more_than_the_peak(self, draft, tmp_path):
         draft.change(KERAS, {"throughput.achieved_flops": 1.62e11})
         assert judged(draft, tmp_path).violations == []
+
+    def test_convolutions_on_a_gpu_that_beat_matrix_products(self, draft, tmp_path):
+        quick_on_gpu(1.9e11)(draft)
+        verdict = judged(draft, tmp_path)
+        assert verdict.violations == []
+        ((rule, note),) = verdict.notes
+        assert rule == "peak" and note.where == f"keras-{MATCHED}-cuda-s1"
+        assert note.what.startswith("training at 190 GFLOP/s, and matrix products reach 160")
 
 
 class TestChosen:
