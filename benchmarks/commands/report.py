@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +16,7 @@ from benchmarks.commands.shared import out, require_report_libraries
 from benchmarks.harness import plan
 from benchmarks.harness.record import Record
 from benchmarks.harness.run import SCRATCH_RUN, Run
+from benchmarks.report.check import evidence, rules
 
 if TYPE_CHECKING:
     from benchmarks.report.document import Headline
@@ -45,6 +47,8 @@ def report(
     Examples: `python -m benchmarks report`, `python -m benchmarks report before after --output both`
     """
     margin, thresholds = _share("--margin", margin), [_share("--threshold", one) for one in threshold or ()]
+    if price is not None and not price > 0:
+        raise UsageError(f"--price {price:g}: the price of an hour, above 0")
     names = [*([run] if run else []), *_run_arguments(context.args)] or [SCRATCH_RUN]
     folders = [Run(name).folder for name in dict.fromkeys(names)]
     for name, folder in zip(dict.fromkeys(names), folders, strict=True):
@@ -60,7 +64,8 @@ def report(
 
     choices = Choices(margin=margin, thresholds=tuple(thresholds), price=price)
     found = sources.gather(folders)
-    document = contents.document(found, title=sources.title(folders), choices=choices)
+    validity = [_validity(folder) for folder in folders]
+    document = contents.document(found, title=sources.title(folders), choices=choices, validity=validity)
     paths = written.write(output or folders[0], document, found)
     if output is None:
         merge.merge(folders[0])
@@ -68,6 +73,16 @@ def report(
 
 
 # --- How ------------------------------------------------------------------------------------------
+
+
+def _validity(folder: Path) -> str:
+    """What `check` says of a run, in a sentence."""
+    verdict = rules.judge(evidence.gather(folder))
+    if not verdict.violations:
+        return f"{folder.name} keeps all {verdict.rules} rules of a valid run."
+    broken = Counter(rule for rule, _ in verdict.violations)
+    told = ", ".join(f"{rule} ({times})" for rule, times in broken.items())
+    return f"{folder.name} is not valid, `python -m benchmarks check` says why: {told}."
 
 
 def _share(option: str, value: float) -> float:

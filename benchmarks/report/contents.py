@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from benchmarks.harness.record import Curves, Record
 from benchmarks.report import verdicts
-from benchmarks.report.document import Block, Document, Section
+from benchmarks.report.document import Block, Document, Headline, Section
 from benchmarks.report.sections import (
     accuracy,
     curves,
@@ -44,8 +44,12 @@ ORDER = (
 """Of the sections: first what answers the questions, then what it rests on."""
 
 
-def document(sources: Sources, *, title: str, choices: Choices) -> Document:
-    """The whole report; the plots that it shows are those of `illustrations.draw`."""
+def document(sources: Sources, *, title: str, choices: Choices, validity: Sequence[str] = ()) -> Document:
+    """The whole report; the plots that it shows are those of `illustrations.draw`.
+
+    Args:
+        validity: what `check` says of each run, in a sentence.
+    """
     records, measured = sources.records, sources.curves
     if not records and not measured:
         return Document(title=title, blocks=("No records yet.",))
@@ -83,7 +87,7 @@ def document(sources: Sources, *, title: str, choices: Choices) -> Document:
     shared: tuple[Block, ...] = (glossary.words(records), results.conditions(records)) if records else ()
     return Document(
         title=title,
-        headlines=found.headlines,
+        headlines=(*found.headlines, *([Headline("Validity", tuple(validity))] if validity else [])),
         blocks=shared,
         sections=_gathered(sections),
     )

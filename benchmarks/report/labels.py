@@ -70,12 +70,19 @@ def run_of(record: Record) -> str:
 
 def several_data_sets(records: Iterable[Record]) -> bool:
     """Whether cells saw other images, or another part of them."""
-    return len({(record.cell.data.sha256, record.cell.profile) for record in records}) > 1
+    return len(set(map(data_key, records))) > 1
+
+
+def data_key(record: Record) -> tuple[str, str, bool]:
+    """What tells a cell's data from others': the data set, how much of it was used, and whether each seed
+    drew its own training images."""
+    return record.cell.data.sha256, record.cell.profile, record.cell.resampled
 
 
 def data_title(record: Record) -> str:
-    """The data set of a cell, and how much of it was used."""
-    return f"{record.cell.data.name}, {record.cell.profile}"
+    """The same in words."""
+    cell = record.cell
+    return f"{cell.data.name}, {cell.profile}{', resampled' if cell.resampled else ''}"
 
 
 def unusual(records: Iterable[Record]) -> list[str]:

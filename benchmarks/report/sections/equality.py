@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.harness.record import Gate, Record
 from benchmarks.report.document import Block, Column, Section, Table, table_of
-from benchmarks.report.labels import backend_title, protocol_or_recipe, unusual, variant_place
+from benchmarks.report.labels import backend_title, data_key, protocol_or_recipe, unusual, variant_place
 from benchmarks.report.markdown_table import escape
 
 
@@ -30,7 +30,7 @@ def comparisons(records: Iterable[Record]) -> list[list[Record]]:
         if cell.track == "matched" and record.curve:
             size = record.training.image_size if record.training else None
             conditions = (cell.variant, cell.device, cell.precision, size or 0)
-            data = (cell.data.sha256, cell.profile, cell.weights.name)
+            data = (*data_key(record), cell.weights.name)
             groups.setdefault((cell.recipe, cell.seed, *conditions, *data), []).append(record)
     return [group for _, group in sorted(groups.items()) if len(group) > 1]
 

@@ -10,7 +10,7 @@ import msgspec
 
 from benchmarks.harness.record import Record
 from benchmarks.report.groups import Group, groups
-from benchmarks.report.labels import data_title, in_words, run_of, several_data_sets
+from benchmarks.report.labels import data_key, data_title, in_words, run_of, several_data_sets
 
 
 class Panel(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,7 +91,7 @@ def _key(group: Group) -> tuple[object, ...]:
     cell = group.cell
     network = cell.architecture if cell.track == "matched" else ""
     size = group.image_size if cell.track == "matched" else 0
-    return cell.track, network, group.protocol, size, cell.data.sha256, cell.profile
+    return cell.track, network, group.protocol, size, *data_key(group.records[0])
 
 
 def _title(group: Group, *, several: bool) -> str:

@@ -8,7 +8,7 @@ from functools import partial
 from benchmarks.harness.recipe import Recipe, recipes_by_id
 from benchmarks.harness.record import Record
 from benchmarks.report.document import Column, Table, table_of
-from benchmarks.report.labels import backend_title, in_words, place, unusual, variant_place
+from benchmarks.report.labels import backend_title, data_key, in_words, place, unusual, variant_place
 from benchmarks.report.sections.results import accuracy_order, accuracy_text
 from benchmarks.report.statistics import least_difference, mcnemar
 
@@ -98,8 +98,7 @@ def _conditions(record: Record) -> tuple[object, ...]:
     """What two cells must share to be compared."""
     cell = record.cell
     size = record.training.image_size if record.training else None
-    data = (cell.data.sha256, cell.profile)
-    return (cell.backend, cell.seed, cell.variant, cell.device, cell.precision, size, *data)
+    return (cell.backend, cell.seed, cell.variant, cell.device, cell.precision, size, *data_key(record))
 
 
 def _verdict(recipe: Recipe, record: Record, other: Record) -> str:

@@ -13,6 +13,7 @@ from benchmarks.report.document import Column
 from benchmarks.report.labels import (
     USUAL,
     backend_title,
+    data_key,
     data_title,
     in_words,
     place,
@@ -144,7 +145,7 @@ def _what(record: Record, throughput: Throughput) -> tuple[object, ...]:
         cell.recipe,
         throughput.image_size,
         cell.device,
-        (cell.data.name, cell.profile, cell.data.sha256),
+        (cell.data.name, *data_key(record)),
         cell.backend,
         cell.architecture,
         cell.weights.name,

@@ -289,9 +289,10 @@ def _worst(gates: Iterable[Gate], error: Callable[[Gate], float | None]) -> str:
 def _failed(records: Sequence[Record]) -> Iterable[str]:
     failed = [record for record in records if record.status == "failed"]
     if failed:
-        some = listed(record.cell.id for record in failed[:MOST_FAILED])
-        more = f" and {len(failed) - MOST_FAILED} more" if len(failed) > MOST_FAILED else ""
-        yield f"{len(failed)} of {count_of(len(records), 'cell')}, the reasons stand below: {some}{more}."
+        names = [record.cell.id for record in failed]
+        if len(names) > MOST_FAILED:
+            names = [*names[:MOST_FAILED], f"{len(names) - MOST_FAILED} more"]
+        yield f"{len(failed)} of {count_of(len(records), 'cell')}, the reasons stand below: {listed(names)}."
 
 
 def _not_run(records: Sequence[Record]) -> Iterable[str]:
