@@ -16,11 +16,13 @@ from benchmarks.commands.shared import out, require_report_libraries
 from benchmarks.harness import record
 from benchmarks.harness.record import Record
 from benchmarks.harness.run import Run
+from benchmarks.report.compare.thresholds import Thresholds
 
 if TYPE_CHECKING:
     from benchmarks.report import document
     from benchmarks.report.compare.verdicts import Comparison
 
+USUAL = Thresholds()
 STYLES = {"worse": "bold red", "better": "green"}
 
 
@@ -29,10 +31,10 @@ def compare(
     candidate: Annotated[str, typer.Argument(metavar="RUN_B", help="The candidate.")],
     accuracy_threshold: Annotated[
         float, typer.Option(help="Differences of accuracy up to this do not count.")
-    ] = 0.01,
+    ] = USUAL.accuracy,
     speed_threshold: Annotated[
         float, typer.Option(help="Speeds and memory count beyond 1 + this times, or below 1 / (1 + this).")
-    ] = 0.05,
+    ] = USUAL.speed,
     across_machines: Annotated[
         bool, typer.Option("--across-machines", help="Compare speeds and memory of different machines, too.")
     ] = False,
@@ -79,7 +81,7 @@ def compare(
         records[0],
         records[1],
         (baseline, candidate),
-        thresholds=verdicts.Thresholds(accuracy=accuracy_threshold, speed=speed_threshold),
+        thresholds=Thresholds(accuracy=accuracy_threshold, speed=speed_threshold),
         across_machines=across_machines,
         allow_missing=allow_missing,
     )

@@ -84,6 +84,11 @@ def groups(records: Iterable[Record]) -> list[Group]:
     return made
 
 
+def without_seed(cell: CellDescription) -> str:
+    """What all seeds of a cell have in common: its id without the seed. A failed cell may have no more."""
+    return cell.id.removesuffix(f"-s{cell.seed}")
+
+
 # --- How ------------------------------------------------------------------------------------------
 
 
@@ -98,8 +103,7 @@ def _image_size(record: Record) -> int | None:
 
 def _key(record: Record) -> tuple[object, ...]:
     cell = record.cell
-    of_all_seeds = cell.id.removesuffix(f"-s{cell.seed}")  # a failed cell may have no more than its id
-    return of_all_seeds, cell.profile, cell.data.sha256, cell.weights.name
+    return without_seed(cell), cell.profile, cell.data.sha256, cell.weights.name
 
 
 def _place(record: Record) -> tuple[object, ...]:

@@ -9,7 +9,9 @@ import msgspec
 
 from backends.base import UsageError
 from benchmarks.harness.record import Record
+from benchmarks.report.groups import without_seed
 from benchmarks.report.labels import USUAL, place, protocol_or_recipe, variant_place
+from benchmarks.report.verdicts.words import listed
 
 NAMED = 3
 """Cells that a line names; it counts the others."""
@@ -55,8 +57,8 @@ def pair_up(baseline: Sequence[Record], candidate: Sequence[Record], names: tupl
     both = [key for key in first if key in second]
     if not both:
         raise UsageError(
-            f"compare {names[0]} {names[1]}: no cell is in both; the first has {_listed(baseline)}, the"
-            f" second {_listed(candidate)}; run the same recipes with the same --profile, --image-size and"
+            f"compare {names[0]} {names[1]}: no cell is in both; the first has {_cells(baseline)}, the"
+            f" second {_cells(candidate)}; run the same recipes with the same --profile, --image-size and"
             " --resample"
         )
     groups: dict[_Group, list[_Key]] = {}
@@ -82,9 +84,9 @@ def pair_up(baseline: Sequence[Record], candidate: Sequence[Record], names: tupl
 
 
 def first_few(names: Sequence[str]) -> str:
-    """As many as fit a line, and how many more there are."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
+    """As many as fit a line, and how many more there are; of one or more."""
+    more = [f"{len(names) - NAMED} more"] if len(names) > NAMED else []
+    return listed([*names[:NAMED], *more])
 
 
 # --- How ------------------------------------------------------------------------------------------
@@ -95,8 +97,7 @@ _Key: TypeAlias = tuple[_Group, int]
 
 
 def _stem(record: Record) -> tuple[str, str]:
-    cell = record.cell
-    return cell.id.removesuffix(f"-s{cell.seed}"), cell.profile
+    return without_seed(record.cell), record.cell.profile
 
 
 def _sizes(records: Iterable[Record]) -> dict[tuple[str, str], int]:
@@ -126,8 +127,8 @@ def _where(
     return tuple(second[key] for key in keys if (first[key].status, second[key].status) == (before, after))
 
 
-def _listed(records: Iterable[Record]) -> str:
-    return first_few([f"{record.cell.id} ({record.cell.profile})" for record in records]) or "none"
+def _cells(records: Iterable[Record]) -> str:
+    return first_few([f"{record.cell.id} ({record.cell.profile})" for record in records] or ["none"])
 
 
 def _require_same_data(

@@ -21,6 +21,7 @@ from benchmarks.report.compare.verdicts import (
 )
 from benchmarks.report.document import Column, Table, table_of
 from benchmarks.report.markdown_table import escape, table
+from benchmarks.report.verdicts.words import MOST_RATIO, NOTHING, count_of, no_difference_shown, p_text
 
 
 def tables(comparison: Comparison) -> list[Table]:
@@ -37,8 +38,8 @@ def sentence(comparison: Comparison) -> str:
         found += [f"{cell} is missing" for cell in comparison.missing]
     if not comparison.tested and not found:
         return "Nothing could be tested."
-    count = _counted(len(found), "regression") if found else "No regression shown"
-    text = f"{count} in {_counted(comparison.tested, 'comparison')}"
+    count = count_of(len(found), "regression") if found else "No regression shown"
+    text = f"{count} in {count_of(comparison.tested, 'comparison')}"
     if found:
         text += f": {first_few(found)}"
     text += f"; {len(better)} better"
@@ -88,7 +89,7 @@ def _table(content: MetricTable) -> Table:
         Column("A", lambda row: _figure(row.baseline, metric), number=True),
         Column("B", lambda row: _figure(row.candidate, metric), number=True),
         Column(change, lambda row: _effect(row.effect, metric) if row.effect else "", number=True),
-        Column("p", lambda row: _p(row.effect.p) if row.effect else "", number=True),
+        Column("p", lambda row: p_text(row.effect.p) if row.effect else "", number=True),
         Column("verdict", lambda row: _verdict(row, metric)),
     ]
     unit = f", {metric.unit}" if metric.unit else ""
@@ -99,7 +100,7 @@ def _verdict(row: Row, metric: Metric) -> str:
     if row.effect is None:
         return f"{row.verdict} ({row.reason})"
     if row.verdict == "no difference shown":
-        return f"{row.verdict} (could have shown {_share(row.effect.least, metric)})"
+        return no_difference_shown(_least(row.effect.least, metric))
     return row.verdict
 
 
@@ -116,20 +117,14 @@ def _effect(effect: Effect, metric: Metric) -> str:
     return f"{effect.estimate:{form}} [{effect.low:{form}}, {effect.high:{form}}]"
 
 
-def _share(value: float, metric: Metric) -> str:
+def _least(value: float, metric: Metric) -> str:
+    if value > (MOST_RATIO - 1 if metric.by_ratio else 1):
+        return NOTHING
     return f"{1 + value:.3f}" if metric.by_ratio else f"{value:.3f}"
-
-
-def _p(value: float) -> str:
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _told(metric: Metric, row: Row) -> str:
     return f"{row.cell} {metric.name} {_effect(row.effect, metric)}" if row.effect else row.cell
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 # --- Notes ----------------------------------------------------------------------------------------

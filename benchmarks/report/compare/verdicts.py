@@ -12,23 +12,13 @@ import numpy as np
 from benchmarks.harness.record import Record
 from benchmarks.report.compare.changes import Change, changes_of, foreign, repeatable
 from benchmarks.report.compare.pairs import Pair, pair_up
+from benchmarks.report.compare.thresholds import Thresholds
 from benchmarks.report.statistics import ALPHA, Difference, Ratio, holm, paired_difference, ratio_of_means
 
 Verdict = Literal["worse", "better", "no difference shown", "different, below the threshold", "not tested"]
 ANOTHER_MACHINE, DISTURBED = "another machine", "noisy or not steady"
 ONE_SEED, ONE_SEED_IN_ONE = "one seed each: --seeds 3", "one seed in one run: --seeds 3"
 """Why nothing was tested, where a note says more."""
-
-
-class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
-    """What a difference must exceed to count, beside being significant (airspeed velocity's rule): with many
-    images or quiet clocks a test shows differences that nobody cares about."""
-
-    accuracy: float = 0.01
-    """As a difference: one image in a hundred."""
-    speed: float = 0.05
-    """Of rates and of memory, as a factor: 1.05 or more, or 1 / 1.05 or less. The clock itself is called
-    steady at 5 %; see `harness/measurement/steady.py`."""
 
 
 class Metric(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,8 +18,9 @@ from backends.base import UsageError
 from benchmarks.harness.record import Record, Weights
 from benchmarks.report.compare import shown, verdicts
 from benchmarks.report.compare.changes import changes_of, foreign, machine_of
-from benchmarks.report.compare.pairs import pair_up
-from benchmarks.report.compare.verdicts import Comparison, Row, Thresholds
+from benchmarks.report.compare.pairs import first_few, pair_up
+from benchmarks.report.compare.thresholds import Thresholds
+from benchmarks.report.compare.verdicts import Comparison, Row
 from tests.benchmarks.report.samples import NOISY, variant_of
 from tests.benchmarks.report.two_runs import (
     JITTER,
@@ -192,6 +193,18 @@ class TestVerdicts:
         strict = compare(run(), run(), thresholds=Thresholds(speed=0.5))
         assert row(strict, "training").effect.least == 0.5  # less than the threshold never counts
 
+    def test_seeds_that_lie_far_apart_could_have_shown_nothing(self, run):
+        """No accuracy is 127 points above another."""
+        first, second = run([0, 1])
+        found = compare([first, second], [first, right(second, without(40))])
+        assert row(found, "accuracy").effect.least > 1
+        told = [cells[-1].text for one in shown.tables(found)[:1] for cells in one.rows]
+        assert told == ["no difference shown (could have shown nothing: too few seeds)"]
+        faster = variant_of(second, "default", seed=1, train_images_per_second=3 * 128.0)
+        found = compare([first, second], [first, faster])
+        assert row(found, "training").effect.least > 100
+        assert shown.tables(found)[1].rows[0][-1].text == told[0]
+
 
 class TestNotTested:
     def test_one_seed_is_no_test_and_the_way_out_is_said(self, run):
@@ -261,7 +274,7 @@ class TestNotTested:
         ]  # fmt: skip
         assert found.disturbed[0] == ()
         assert (
-            f"Left out of the rates of B: {stem}-s3 (noisy), {stem}-s4 (noisy), {stem}-s5 (not steady)."
+            f"Left out of the rates of B: {stem}-s3 (noisy), {stem}-s4 (noisy) and {stem}-s5 (not steady)."
             in shown.notes(found)
         )
 
@@ -329,7 +342,8 @@ class TestCells:
         assert found.missing == tuple(record.cell.id for record in keras)
         assert shown.sentence(found) == (
             "3 regressions in 5 comparisons: keras-native-vgg16-finetune-s0 is missing,"
-            " keras-native-vgg16-finetune-s1 is missing, keras-native-vgg16-finetune-s2 is missing; 0 better."
+            " keras-native-vgg16-finetune-s1 is missing and keras-native-vgg16-finetune-s2 is missing; 0"
+            " better."
         )
         assert any(
             note.startswith("Only in A, ") and "--allow-missing" in note for note in shown.notes(found)
@@ -378,6 +392,19 @@ class TestCells:
         found = compare(baseline, [*baseline[:2], failed(baseline[2])])
         assert [one.cell for one in found.failed] == [baseline[2].cell.id]
         assert len(compare(baseline, [failed(record) for record in baseline]).failed) == 3
+
+    @pytest.mark.parametrize(
+        ("names", "told"),
+        [
+            ("a", "a"),
+            ("ab", "a and b"),
+            ("abc", "a, b and c"),
+            ("abcd", "a, b, c and 1 more"),
+            ("abcdef", "a, b, c and 3 more"),
+        ],
+    )
+    def test_a_line_names_three(self, names, told):
+        assert first_few(list(names)) == told
 
     def test_names_say_no_more_than_it_takes(self, run, matched_record):
         native = run([0])
