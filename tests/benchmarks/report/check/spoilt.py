@@ -265,6 +265,8 @@ SPOILT = [Spoilt(*one) for one in (
     ("accuracy", change(KERAS, accuracy__correct=(2, 1, 0, 0) * 50), "scores other than 0 and 1"),
     ("accuracy", change(KERAS, accuracy__correct=()), "is not the mean of its scores"),
     ("accuracy", change(KERAS, accuracy=None), f"{KERAS}: no accuracy"),
+    ("accuracy", all_cells(accuracy__test=1.5, cell__data__name="photos"),
+     f"{KERAS}: accuracy 1.5 is not the mean of its scores", ("leak",)),
     ("accuracy", change(KERAS, curve__2__test_accuracy=0.5), "accuracy 0.75, and 0.5 in epoch 3"),
     ("accuracy", change(KERAS, accuracy__epoch=None), "no epoch None"),
     ("numbers", change(KERAS, curve__1__train_accuracy=1.5), r"curve\.train_accuracy is 1\.5"),

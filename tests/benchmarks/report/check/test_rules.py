@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from backends.base import UsageError
-from benchmarks.report.check import fairness, rules
+from benchmarks.harness.manifest import Images
+from benchmarks.report.check import fairness, provenance, rules
 from benchmarks.report.check.evidence import comparison_of, described, gather, parted
 from benchmarks.report.check.rules import RULES, Verdict, judge
 from tests.benchmarks.report.check.drafts import MATCHED, Draft, sha256
@@ -47,14 +48,52 @@ class TestRules:
     def test_every_rule_says_what_it_is(self):
         assert all(rule.__doc__ for rule in RULES)
 
-    def test_accuracy_that_is_too_good_raises_the_alarm_on_photographs_of_hot_dogs(self, draft, tmp_path):
-        scores = (0,) * 3 + (1,) * 197
-        rows = tuple(msgspec.structs.replace(row, test_accuracy=0.985) for row in draft.records[KERAS].curve)
-        draft.change(KERAS, {"accuracy.correct": scores, "accuracy.test": 0.985, "curve": rows})
-        assert judged(draft, tmp_path / "drawn").violations == []
-        draft.change_all({"cell.data.name": "hotdog.zip"})
-        ((rule, found),) = judged(draft, tmp_path / "photographs").violations
-        assert (rule, found.where) == ("leak", KERAS) and "0.9850" in found.what
+    @pytest.mark.parametrize(
+        ("name", "classes", "images", "right", "alarm"),
+        [
+            ("hotdog.zip", ("hotdog", "not-hotdog"), 200, 199, True),
+            ("photos", ("hotdog", "not-hotdog"), 200, 199, True),
+            ("photos", ("not-hotdog", "hotdog"), 800, 786, True),
+            ("photos", ("hotdog", "not-hotdog"), 800, 784, False),  # .98 itself
+            ("photos", ("hotdog", "not-hotdog"), 200, 197, False),  # .985: within chance of .96
+            ("photos", ("hotdog", "not-hotdog"), 40, 40, False),
+            ("photos", ("cat", "dog"), 200, 200, False),
+            ("sketch", ("hotdog", "not-hotdog"), 200, 200, False),
+        ],
+    )
+    def test_accuracy_that_is_too_good_raises_the_alarm_on_photographs_of_hot_dogs(
+        self, draft, tmp_path, name, classes, images, right, alarm
+    ):
+        scores, share = (1,) * right + (0,) * (images - right), right / images
+        for cell_id in draft.records:
+            rows = tuple(
+                msgspec.structs.replace(row, test_accuracy=share) for row in draft.records[cell_id].curve
+            )
+            of_data = {"name": name, "classes": classes, "test": images}
+            draft.change(
+                cell_id,
+                {
+                    "curve": rows,
+                    "accuracy.correct": scores,
+                    "accuracy.test": share,
+                    "accuracy.images": images,
+                    **{f"cell.data.{field}": value for field, value in of_data.items()},
+                },
+            )
+        test = Images(files=tuple(map(str, range(images))), labels=(0, 1) * (images // 2))
+        draft.manifest = msgspec.structs.replace(draft.manifest, name=name, classes=classes, test=test)
+        violations = judged(draft, tmp_path).violations
+        assert {rule for rule, _ in violations} == ({"leak"} if alarm else set())
+        if alarm:
+            assert {found.where for _, found in violations} == set(draft.records)
+            assert f"{share:.4f}" in violations[0][1].what
+
+    @pytest.mark.parametrize(("share", "images"), [(0.985, 200), (0.98, 800), (1.0, 40), (0.0, 3), (0.5, 1)])
+    def test_wilson_by_hand_is_that_of_scipy(self, share, images):
+        stats = pytest.importorskip("scipy.stats")
+        correct = round(share * images)
+        expected = stats.binomtest(correct, images).proportion_ci(0.95, method="wilson").low
+        assert provenance.wilson_low(correct / images, images) == pytest.approx(expected, abs=1e-12)
 
     def test_a_number_that_is_none_cannot_hide_in_memory_either(self, draft, tmp_path):
         evidence = gather(draft.write(tmp_path / "run"))
