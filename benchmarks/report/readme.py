@@ -14,9 +14,14 @@ from pathlib import Path
 from benchmarks.harness import record
 from benchmarks.report import markdown
 from benchmarks.report.document import Block
+from benchmarks.report.groups import groups
 from benchmarks.report.sections import equality, latency, overhead, parts, protocols, results, speed
+from benchmarks.report.verdicts import accuracy, findings
+from benchmarks.report.verdicts.words import Choices
 
 MAKERS: dict[str, Callable[[Sequence[record.Record]], Iterable[Block]]] = {
+    "verdicts": lambda records: [markdown.headlines(findings(records, Choices(), {}).headlines)],
+    "accuracy": lambda records: [accuracy.groups_table(groups(records))],
     "table": results.overview,
     "parity": lambda records: [equality.parity_table(records)],
     "losses": lambda records: [equality.first_epochs_table(records)],
