@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from benchmarks.harness.record import Record
-from benchmarks.report.check.evidence import Evidence, comparison_of, group_of, grouped, parted
+from benchmarks.report.check.evidence import Evidence, comparison_of, group_of, grouped, parted, recipe_of
 from benchmarks.report.check.files import RUN_AGAIN, SHA256
 from benchmarks.report.check.findings import Finding, Violation
 
@@ -16,7 +16,6 @@ DECLARED: Mapping[str, str] = {
     "input_workers": "who else reads ahead; the matched track's batches are the harness's, and hashed",
     "optimizer.class": "each framework's own class; the gate proves that its steps are the same",
     "denormals": "a framework's own default; it costs time and no accuracy, since they are next to nothing",
-    "tuning": "what an expert switches on differs by framework, and the record names it",
 }
 """Effective settings that may differ between backends, and why. All others must be equal."""
 
@@ -25,7 +24,8 @@ NO_SETTING = "no such setting"
 
 def weights(run: Evidence) -> Iterator[Finding]:
     """The weights that a cell starts from are known by their hash (native cells that the framework's own
-    loader gave a published checkpoint apart); in the matched track every backend starts from the same values,
+    loader gave a published checkpoint apart); in the matched track all cells of an architecture start from
+    the same ones, random ones and recipes that declare others apart, and every backend from the same values,
     the new head's included."""
     for record in run.ok:
         start = record.cell.weights
@@ -36,11 +36,11 @@ def weights(run: Evidence) -> Iterator[Finding]:
         if not known and not (start.sha256 is None and verified_elsewhere):
             what = f"the hash of its weights ({start.name}) is not known"
             yield Violation(where=record.cell.id, what=what, remedy=RUN_AGAIN)
-    for recipe, records in grouped(run.ok, lambda record: record.cell.recipe).items():
+    for (place, *_), records in grouped(run.ok, _checkpoint).items():
         differing = parted({record.cell.id: record.cell.weights.sha256 for record in records})
         if differing:
             what = f"different weights to start from: {differing}"
-            yield Violation(where=recipe, what=what, remedy="give all of them the same --weights")
+            yield Violation(where=place, what=what, remedy="give all of them the same --weights")
     for record in run.matched:
         if not record.cell.weights.initial_sha256:
             what = "the hash of its values before the first step is not known"
@@ -100,8 +100,8 @@ def gate(run: Evidence) -> Iterator[Finding]:
 
 def settings(run: Evidence) -> Iterator[Finding]:
     """The settings in force, read off the live objects, are the same in every seed of a cell and, in the
-    matched track, in every backend, but for those that are declared to differ. (A classifier that is fitted
-    has none.)"""
+    matched track, in every backend, but for those that are declared to differ and for the variant `tuned`,
+    which is open. (A classifier that is fitted has none.)"""
     for record in run.ok:
         if not record.settings and record.fit_seconds is None:
             yield Violation(where=record.cell.id, what="no settings in its record", remedy=RUN_AGAIN)
@@ -109,7 +109,11 @@ def settings(run: Evidence) -> Iterator[Finding]:
     of_seeds = grouped(told, lambda record: group_of(record.cell.id))
     for group, records in of_seeds.items():
         yield from _differences(group, records, "its seeds were not run under the same conditions")
-    firsts = [records[0] for records in of_seeds.values() if records[0].cell.track == "matched"]
+    firsts = [
+        records[0]
+        for records in of_seeds.values()
+        if records[0].cell.track == "matched" and records[0].cell.variant != "tuned"
+    ]
     for comparison, records in grouped(firsts, comparison_of).items():
         yield from _differences(
             comparison, records, "make the backends equal, or declare it in check/fairness.py", but=DECLARED
@@ -117,6 +121,15 @@ def settings(run: Evidence) -> Iterator[Finding]:
 
 
 # --- How ------------------------------------------------------------------------------------------
+
+
+def _checkpoint(record: Record) -> tuple[str, ...]:
+    """What decides the weights file: of a matched cell with pretrained weights what its recipe declares, and
+    the user's `--weights` is the same for the whole run; of others the recipe."""
+    recipe = recipe_of(record)
+    if recipe is None or recipe.track != "matched" or not recipe.pretrained:
+        return (record.cell.recipe,)
+    return (f"matched {recipe.architecture}", recipe.weights, recipe.published_by or "")
 
 
 def _start(record: Record) -> str:

@@ -97,6 +97,17 @@ def quick_on_gpu(flops: float) -> Spoil:
     return spoil
 
 
+def frozen(recipe: str, **weights: object) -> Spoil:
+    """The tuned cells become those of another recipe, not tuned, from other weights."""
+
+    def spoil(draft: Draft) -> None:
+        for cell_id in [cell_id for cell_id in draft.records if "-tuned" in cell_id]:
+            start = msgspec.structs.replace(draft.records[cell_id].cell.weights, **weights)
+            draft.recast(cell_id, variant="default", recipe=recipe, protocol="frozen", weights=start)
+
+    return spoil
+
+
 def unrecord(cell_id: str) -> Spoil:
     return lambda draft: draft.records.pop(cell_id)
 
@@ -236,7 +247,11 @@ SPOILT = [Spoilt(*one) for one in (
     ("data", lose_labels, r"images\.json: test: not one class for each image"),
     ("data", delete_file("images.json"), r"images\.json: none: nobody can tell which images"),
     ("weights", of_backend("keras", "cell.weights.sha256", "0" * 64),
-     f"{MATCHED}: different weights to start from: .*have eeeeeeeeeeee.*have 000000000000"),
+     "matched resnet18: different weights to start from: .*have eeeeeeeeeeee.*have 000000000000"),
+    ("weights", frozen("matched-resnet18-frozen", sha256="0" * 64),
+     "matched resnet18: different weights .*-finetune-s0.* have e{12}, .*-frozen-s0 .*have 0{12}; give all"),
+    ("weights", frozen("matched-resnet18-frozen", name="none", sha256=None),
+     "matched resnet18: different weights .* have e{12}, .*-frozen-s0 .*have null; give all"),
     ("weights", all_cells(cell__weights__sha256=None), r"hash of its weights \(source\) is not known"),
     ("weights", all_cells(cell__weights__sha256="unknown"), r"hash of its weights \(source\) is not known"),
     ("weights", change(KERAS, cell__weights__initial_sha256="0" * 64),
@@ -253,6 +268,10 @@ SPOILT = [Spoilt(*one) for one in (
      rf"{MATCHED}: batch_norm\.epsilon: .* keras-{MATCHED}-s0 has \[0\.001\]; make the backends equal"),
     ("settings", without_setting, r"batch_norm\.layers: .* has no such setting"),
     ("settings", of_backend("gluon", "settings.optimizer.momentum", 0.8), r"optimizer\.momentum"),
+    ("settings", of_backend("pytorch", "settings.tuning", ["channels-last"]),
+     rf'{MATCHED}: tuning: .* pytorch-{MATCHED}-s0 has \["channels-last"\]; make the backends equal'),
+    ("settings", change(TUNED, settings__tf32=True),
+     r"gluon-\S+-tuned: tf32: .*-tuned-s0 has true.*its seeds were not run under the same conditions"),
     ("settings", change(NATIVE, settings__layout="NCHW"),
      r"keras-native-vgg16-finetune: layout: .*its seeds were not run under the same conditions"),
     ("settings", change(KERAS, settings={}), f"{KERAS}: no settings in its record"),

@@ -15,7 +15,7 @@ from benchmarks.report.check import fairness, provenance, rules
 from benchmarks.report.check.evidence import comparison_of, described, gather, parted
 from benchmarks.report.check.rules import RULES, Verdict, judge
 from tests.benchmarks.report.check.drafts import MATCHED, Draft, sha256
-from tests.benchmarks.report.check.spoilt import KERAS, NATIVE, SPOILT, quick_on_gpu, validated
+from tests.benchmarks.report.check.spoilt import KERAS, NATIVE, SPOILT, frozen, quick_on_gpu, validated
 
 pytestmark = pytest.mark.once
 
@@ -206,6 +206,36 @@ class TestAllowed:
         for cell_id, made in draft.records.items():
             if made.cell.track == "native":
                 draft.change(cell_id, {"cell.weights.sha256": None, "cell.weights.name": "vgg16.h5"})
+        assert judged(draft, tmp_path).violations == []
+
+    def test_protocols_from_the_same_weights(self, draft, tmp_path):
+        frozen("matched-resnet18-frozen")(draft)
+        assert judged(draft, tmp_path).violations == []
+
+    def test_scratch_starts_from_no_weights_and_others_of_its_architecture_do(self, draft, tmp_path):
+        for cell_id in [cell_id for cell_id in draft.records if "-tuned" in cell_id]:
+            none = msgspec.structs.replace(draft.records[cell_id].cell.weights, name="none", sha256=None)
+            scratch = {"recipe": "matched-resnet18-scratch", "protocol": "scratch", "variant": "default"}
+            draft.recast(cell_id, weights=none, **scratch)
+        assert judged(draft, tmp_path).violations == []
+
+    def test_a_recipe_that_declares_other_weights_than_others_of_its_architecture(self, draft, tmp_path):
+        for cell_id, made in list(draft.records.items()):
+            if made.cell.track == "native":
+                draft.remove(cell_id)
+                continue
+            recipe = "003-fc7" if made.cell.variant == "tuned" else "003-vgg16"
+            start = made.cell.weights
+            if recipe == "003-fc7":
+                start = msgspec.structs.replace(start, name="imagenet", sha256="0" * 64)
+            other = {"variant": "default", "architecture": "vgg16", "protocol": "frozen", "weights": start}
+            draft.recast(cell_id, recipe=recipe, **other)
+        assert judged(draft, tmp_path).violations == []
+
+    def test_tuned_settings_may_differ_between_backends(self, draft, tmp_path):
+        for cell_id, made in draft.records.items():
+            fast = made.cell.backend == "pytorch" and made.cell.variant == "tuned"
+            draft.change(cell_id, {"settings": {**made.settings, "tf32": fast}})
         assert judged(draft, tmp_path).violations == []
 
     def test_random_weights_have_no_hash_of_a_file(self, draft, tmp_path):
