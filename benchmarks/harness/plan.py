@@ -176,54 +176,20 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def id(self) -> str:
-        """Names the cell within its run, and its record's file."""
-        return cell_id(
-            backend=self.backend,
-            recipe=self.recipe.id,
-            variant=self.variant,
-            seed=self.seed,
-            profile=self.profile.name,
-            image_size=self.profile.image_size,
-            device=self.device,
-            precision=self.precision,
-            resampled=self.resampled,
-        )
-
-
-def cell_id(
-    *,
-    backend: str,
-    recipe: str,
-    variant: str,
-    seed: int,
-    profile: str,
-    image_size: int,
-    device: str,
-    precision: str,
-    resampled: bool,
-) -> str:
-    """The id of a cell of these conditions, of which those that are the default go unsaid.
-
-    Args:
-        recipe: its id.
-        profile: its name.
-        image_size: pixels.
-
-    Raises:
-        UsageError: there is no such profile.
-    """
-    special = [
-        value.replace(":", "")
-        for value, usual in (
-            (variant, "default"),
-            (device, "cpu"),
-            (precision, "float32"),
-            (f"{image_size}px", f"{profile_of(profile).image_size}px"),
-            ("resampled" if resampled else "", ""),
-        )
-        if value != usual
-    ]
-    return "-".join((backend, recipe, *special, f"s{seed}"))
+        """Names the cell within its run, and its record's file; conditions that are the default go unsaid."""
+        size = self.profile.image_size
+        special = [
+            value.replace(":", "")
+            for value, usual in (
+                (self.variant, "default"),
+                (self.device, "cpu"),
+                (self.precision, "float32"),
+                (f"{size}px", f"{profile_of(self.profile.name).image_size}px"),
+                ("resampled" if self.resampled else "", ""),
+            )
+            if value != usual
+        ]
+        return "-".join((self.backend, self.recipe.id, *special, f"s{self.seed}"))
 
 
 def parse(values: dict[str, Any]) -> Options:

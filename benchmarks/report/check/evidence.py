@@ -14,7 +14,7 @@ import msgspec
 from backends.base import UsageError, one_line
 from benchmarks.harness import manifest
 from benchmarks.harness.manifest import Manifest
-from benchmarks.harness.plan import cell_id
+from benchmarks.harness.plan import Cell
 from benchmarks.harness.profile import profile_of
 from benchmarks.harness.recipe import Recipe, all_recipes
 from benchmarks.harness.record import Record
@@ -117,17 +117,21 @@ def described(record: Record) -> str:
     # A cell that failed before it had its hyper-parameters says its size in its id alone.
     said = SIZE.search(cell.id)
     size = record.training.image_size if record.training else int(said["size"]) if said else None
-    return cell_id(
+    profile = profile_of(cell.profile)
+    if size is not None:
+        profile = msgspec.structs.replace(profile, image_size=size)
+    # Of a recipe its id alone is in a cell's: any will do for one that there is no more.
+    recipe = recipe_of(record) or msgspec.structs.replace(all_recipes()[0], id=cell.recipe)
+    return Cell(
         backend=cell.backend,
-        recipe=cell.recipe,
+        recipe=recipe,
         variant=cell.variant,
         seed=cell.seed,
-        profile=cell.profile,
-        image_size=profile_of(cell.profile).image_size if size is None else size,
+        profile=profile,
         device=cell.device,
         precision=cell.precision,
         resampled=cell.resampled,
-    )
+    ).id
 
 
 def recipe_of(record: Record) -> Recipe | None:
