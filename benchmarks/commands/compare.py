@@ -60,7 +60,7 @@ def compare(
 
     Examples:
 
-    `python -m benchmarks run --seeds 3 --run before`, and after the change `... --run after`
+    `python -m benchmarks run --seeds 5 --run before`, and after the change `... --run after`
 
     `python -m benchmarks compare before after`
 

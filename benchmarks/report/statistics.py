@@ -18,6 +18,8 @@ from scipy.stats import binomtest
 ALPHA = 0.05
 """Of a two-sided test, and of each table's whole family of tests."""
 CONFIDENCE = 1 - ALPHA
+MOST_LOGARITHM = 700.0
+"""Of a ratio that a float can hold."""
 RESAMPLES = 2000
 """Of a bootstrap: its percentiles then move by a twentieth of the interval's width at most."""
 
@@ -232,7 +234,8 @@ class Ratio(msgspec.Struct, frozen=True, kw_only=True):
 
     def least(self, alpha: float) -> float:
         """The smallest ratio above 1 that a test at `alpha` would have shown."""
-        return math.exp(self.model.least(alpha))
+        least = self.model.least(alpha)
+        return math.exp(least) if least < MOST_LOGARITHM else math.inf
 
 
 def ratio_of_means(

@@ -151,7 +151,7 @@ def _notes(comparison: Comparison) -> Iterator[str]:
     if reasons & {ONE_SEED, ONE_SEED_IN_ONE}:
         yield (
             "One seed says how one network came out, and how fast it was once: it takes two or more in each"
-            " run to tell a change from what another training would have given; run both with --seeds 3."
+            " run to tell a change from what another training would have given; run both with --seeds 5."
         )
     rates = any(table.metric.unit == RATE and _has_tests(table) for table in comparison.tables)
     for name, cells in zip("AB", comparison.disturbed, strict=True):

@@ -17,7 +17,7 @@ from benchmarks.report.statistics import ALPHA, Difference, Ratio, holm, paired_
 
 Verdict = Literal["worse", "better", "no difference shown", "different, below the threshold", "not tested"]
 ANOTHER_MACHINE, DISTURBED = "another machine", "noisy or not steady"
-ONE_SEED, ONE_SEED_IN_ONE = "one seed each: --seeds 3", "one seed in one run: --seeds 3"
+ONE_SEED, ONE_SEED_IN_ONE = "one seed each: --seeds 5", "one seed in one run: --seeds 5"
 """Why nothing was tested, where a note says more."""
 
 

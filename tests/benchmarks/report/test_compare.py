@@ -212,9 +212,9 @@ class TestNotTested:
         found = compare(run([0]), [right(record, without(50)) for record in run([0], slower=2.0)])
         assert {
             (row(found, metric).verdict, row(found, metric).reason) for metric in ("accuracy", *SPEEDS)
-        } == {("not tested", "one seed each: --seeds 3")}
+        } == {("not tested", "one seed each: --seeds 5")}
         assert row(found, "accuracy").candidate == pytest.approx(0.5)  # told, though not tested
-        assert any("--seeds 3" in note for note in shown.notes(found))
+        assert any("--seeds 5" in note for note in shown.notes(found))
         assert (found.tested, found.exit_code, shown.tables(found)) == (0, 2, [])
         assert shown.sentence(found) == "Nothing could be tested."
 
@@ -231,7 +231,7 @@ class TestNotTested:
         """It is where both runs have that same cause."""
         candidate = [right(record, without(50)) for record in repeated]
         changed = [other(record) for record in candidate]
-        assert row(compare(repeated, changed), "accuracy").reason == "one seed each: --seeds 3"
+        assert row(compare(repeated, changed), "accuracy").reason == "one seed each: --seeds 5"
         assert row(compare([other(record) for record in repeated], changed), "accuracy").verdict == "worse"
 
     @pytest.mark.parametrize(
@@ -247,16 +247,16 @@ class TestNotTested:
     def test_a_seed_of_which_neither_run_proves_enough_is_not_tested(self, repeated, unproven):
         baseline = [unproven(record) for record in repeated]
         candidate = [right(record, without(50)) for record in baseline]
-        assert row(compare(baseline, candidate), "accuracy").reason == "one seed each: --seeds 3"
+        assert row(compare(baseline, candidate), "accuracy").reason == "one seed each: --seeds 5"
 
     def test_several_seeds_need_no_proof(self, run):
         assert row(compare(run([0, 1]), run([0, 1])), "accuracy").effect is not None
 
     def test_two_seeds_on_one_side_are_not_enough(self, run):
         found = compare(run(), run([0]), allow_missing=True)
-        assert row(found, "training").reason == "one seed in one run: --seeds 3"
-        assert row(found, "accuracy").reason == "one seed each: --seeds 3"  # of those that both have
-        assert any("run both with --seeds 3" in note for note in shown.notes(found))
+        assert row(found, "training").reason == "one seed in one run: --seeds 5"
+        assert row(found, "accuracy").reason == "one seed each: --seeds 5"  # of those that both have
+        assert any("run both with --seeds 5" in note for note in shown.notes(found))
 
     def test_cells_that_were_disturbed_are_left_out_and_named(self, run):
         """Whose speeds would have made a regression."""

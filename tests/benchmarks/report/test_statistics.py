@@ -215,6 +215,9 @@ class TestRatio:
         found = ratio_of_means([10.0, 11.0, 10.5], [10.2, 10.9, 10.4], paired=True)
         assert found.least(0.05) == pytest.approx(found.high / found.estimate)
 
+    def test_no_ratio_could_have_been_shown(self):
+        assert ratio_of_means([1.0, 2.0], [2.0, 1.0], paired=True).least(1e-6) == math.inf
+
     @pytest.mark.parametrize("first", [[], [1.0]])
     def test_one_rate_has_no_interval(self, first):
         with pytest.raises(ValueError, match="two on each side"):
