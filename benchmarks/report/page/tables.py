@@ -18,8 +18,9 @@ ENOUGH_TO_FOLD = 2
 """Rows from which on a condition that is the same in all of them is said once, above them."""
 CONDITIONS = frozenset(
     (
-        *("run", "data", "document", "track", "protocol", "backend", "architecture", "network", "weights"),
-        *("variant", "precision", "device", "image px", "px", "batch", "seed", "seeds", "trained"),
+        *("run", "data", "document", "track", "protocol", "backend", "architecture", "network", "on"),
+        *("weights", "variant", "precision", "device", "image px", "px", "batch", "seed", "seeds", "trained"),
+        *("sample", "alternations", "interval of"),
         *("version", "packages", "threads", "compiled", "tuning", "allocator", "processors"),
     )
 )

@@ -116,7 +116,7 @@ def groups_table(groups: Sequence[Group]) -> Table:
         Column("mean accuracy", _mean, number=True, order=lambda group: spread(group.accuracies).mean),
         *filled(groups, [Column("standard deviation", _deviation, number=True)]),
         Column("95 % interval", _interval),
-        Column("of", _interval_of),
+        Column("interval of", _interval_of),
         *filled(groups, [Column("lowest to highest", _range)]),
     ]
     return table_of("Test accuracy over seeds", groups, columns)

@@ -88,7 +88,7 @@ class TestAccuracy:
     def test_a_single_seed_has_wilsons_interval(self, cell):
         found = accuracy.groups_table(groups([cell(wrong=range(50))]))
         assert column(found, "95 % interval") == ["[0.686, 0.805]"]
-        assert column(found, "of") == ["this seed, over images"]
+        assert column(found, "interval of") == ["this seed, over images"]
         assert "standard deviation" not in found.headings
 
 
