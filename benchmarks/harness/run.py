@@ -54,6 +54,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     schema_version: Literal[1] = 1
     identity: Identity
     cells: tuple[Planned, ...]
+    asked: tuple[tuple[str, ...], ...] = ()
+    """The options of each command that planned cells; see `command_line.asked`."""
 
 
 class _Code(msgspec.Struct, frozen=True):
@@ -102,11 +104,20 @@ class Run:
     # Planning
 
     def take_up(
-        self, identity: Identity, cells: Sequence[Planned], *, resume: bool, allow_dirty: bool
+        self,
+        identity: Identity,
+        cells: Sequence[Planned],
+        *,
+        resume: bool,
+        allow_dirty: bool,
+        asked: tuple[str, ...] = (),
     ) -> dict[str, Head]:
         """Add the cells to the plan, and return the records that answer them already.
 
         The scratch run's old records go, where they are others' or nobody asked to keep them.
+
+        Args:
+            asked: the options that mean these cells, to be told.
 
         Raises:
             UsageError: records of another kind, or (without `resume`) of these very cells, are there.
@@ -121,7 +132,7 @@ class Run:
                     f" ({next(iter(found))}, ...); --resume keeps them and runs the others, or choose another"
                     f" --run"
                 )
-            self._write_plan(identity, plan, cells)
+            self._write_plan(identity, plan, cells, asked)
         if not resume:
             return {}
         code = None if allow_dirty else identity.code
@@ -157,9 +168,12 @@ class Run:
         except (OSError, ValueError, RecursionError) as error:
             raise UsageError(f"{path} is damaged ({one_line(error)}); choose another --run") from error
 
-    def _write_plan(self, identity: Identity, plan: Plan | None, cells: Sequence[Planned]) -> None:
+    def _write_plan(
+        self, identity: Identity, plan: Plan | None, cells: Sequence[Planned], asked: tuple[str, ...]
+    ) -> None:
         all_cells = {cell.id: cell for cell in (*(plan.cells if plan else ()), *cells)}
-        wanted = Plan(identity=identity, cells=tuple(all_cells.values()))
+        commands = dict.fromkeys((*(plan.asked if plan else ()), asked))
+        wanted = Plan(identity=identity, cells=tuple(all_cells.values()), asked=tuple(commands))
         self.records.mkdir(parents=True, exist_ok=True)
         if wanted != plan:
             write_whole(self.folder / "plan.json", msgspec.json.encode(wanted))

@@ -10,7 +10,7 @@ from types import TracebackType
 import msgspec
 
 from backends.base import BenchmarkError, UsageError
-from benchmarks.harness import manifest, plan, record, runner
+from benchmarks.harness import command_line, manifest, plan, record, runner
 from benchmarks.harness.cell import require_gate
 from benchmarks.harness.messages import CellJob, CurveJob, StartingWeights
 from benchmarks.harness.plan import Cell, Options
@@ -52,6 +52,7 @@ class Session:
                 list(self._planned.values()),
                 resume=self.resumes,
                 allow_dirty=options.allow_dirty,
+                asked=command_line.asked(options),
             )
             """The records that answer cells of this plan already."""
             manifest.write(self.run_folder.folder, self.supplies.manifest())

@@ -12,7 +12,8 @@ from backends.base import BenchmarkError, UsageError, one_line
 from benchmarks.harness import cluster, manifest, record
 from benchmarks.harness.cache import write_whole
 from benchmarks.harness.cluster import Job, Submitted
-from benchmarks.harness.plan import FLAGS, Cell, Options
+from benchmarks.harness.command_line import asked, words_of
+from benchmarks.harness.plan import Cell, Options
 from benchmarks.harness.progress import Display
 from benchmarks.harness.run import Run
 from benchmarks.harness.supplies import Supplies
@@ -41,9 +42,12 @@ class Submission:
         Raises:
             UsageError: see `Run.take_up`.
         """
-        supplies, dirty = self.supplies, self.options.allow_dirty
+        supplies, options = self.supplies, self.options
         planned = [supplies.planned(cell) for cell in self.cells]
-        return set(self.run.take_up(supplies.identity(), planned, resume=resume, allow_dirty=dirty))
+        found = self.run.take_up(
+            supplies.identity(), planned, resume=resume, allow_dirty=options.allow_dirty, asked=asked(options)
+        )
+        return set(found)
 
     def at_work(self) -> list[Submitted]:
         """The jobs of earlier submissions that wait or run.
@@ -103,17 +107,3 @@ class Submission:
     @property
     def _jobs(self) -> Path:
         return self.folder / "jobs.json"
-
-
-def words_of(options: Options) -> tuple[str, ...]:
-    """The command line that means these options, but for `--resume`."""
-    usual = Options()
-    words: list[str] = []
-    for flag in FLAGS:
-        value = getattr(options, flag.key)
-        if value == getattr(usual, flag.key) or flag.name == "--resume":
-            continue
-        words.append(flag.name)
-        if not flag.switch:
-            words.append(",".join(value) if flag.many else str(value))
-    return tuple(words)

@@ -48,8 +48,15 @@ class TestPlan:
     def test_it_is_written_before_anything_runs(self, run):
         assert take_up(run, Planned("a", "1"), Planned("b", "2"), resume=False) == {}
         written = msgspec.json.decode((run.folder / "plan.json").read_bytes(), type=Plan)
-        assert written == Plan(identity=IDENTITY, cells=(Planned("a", "1"), Planned("b", "2")))
+        planned = (Planned("a", "1"), Planned("b", "2"))
+        assert written == Plan(identity=IDENTITY, cells=planned, asked=((),))
         assert run.records.is_dir()
+
+    def test_it_keeps_every_command_that_planned_cells(self, run):
+        for words in (("--seeds", "3"), ("--track", "native"), ("--seeds", "3")):
+            run.take_up(IDENTITY, [Planned("a", "1")], resume=True, allow_dirty=False, asked=words)
+        written = msgspec.json.decode((run.folder / "plan.json").read_bytes(), type=Plan)
+        assert written.asked == (("--seeds", "3"), ("--track", "native"))
 
     def test_more_cells_are_added_and_a_changed_one_is_replaced(self, run):
         take_up(run, Planned("a", "1"), Planned("b", "2"))

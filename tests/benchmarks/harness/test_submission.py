@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 
 from benchmarks.commands.shared import takes_flags
 from benchmarks.harness import plan
+from benchmarks.harness.command_line import asked, words_of
 from benchmarks.harness.plan import FLAGS, Options
-from benchmarks.harness.submission import words_of
 
 pytestmark = pytest.mark.once
 
@@ -55,6 +55,14 @@ def test_every_option_has_a_value_here():
 def test_words_mean_their_options(keys):
     options = Options(**{key: VALUES[key] for key in keys})
     assert parsed(words_of(options)) == options
+
+
+def test_what_was_asked_names_no_machine():
+    options = Options(
+        data="/home/me/hotdog.zip", weights="/home/me/vgg16.safetensors", run="/home/me/run",
+        cell_timeout=60, allow_dirty=True, resume=True, seeds=3,
+    )  # fmt: skip
+    assert asked(options) == ("--seeds", "3", "--data", "hotdog.zip", "--weights", "vgg16.safetensors")
 
 
 def test_a_job_resumes_by_itself():
