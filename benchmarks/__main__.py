@@ -18,6 +18,7 @@ from benchmarks.commands.check import check
 from benchmarks.commands.compare import compare
 from benchmarks.commands.doctor import doctor
 from benchmarks.commands.report import report
+from benchmarks.commands.results import results
 from benchmarks.commands.run import run
 from benchmarks.commands.shared import display, err, out, require_report_libraries
 from benchmarks.commands.submit import submit
@@ -110,6 +111,7 @@ app.command()(run)
 app.command()(submit)
 app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})(report)
 app.command()(check)
+app.command()(results)
 app.command()(compare)
 app.command()(doctor)
 app.command()(studies.advise)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +15,6 @@ from benchmarks.commands.shared import out, require_report_libraries
 from benchmarks.harness import plan
 from benchmarks.harness.record import Record
 from benchmarks.harness.run import SCRATCH_RUN, Run
-from benchmarks.report.check import evidence, rules
 
 if TYPE_CHECKING:
     from benchmarks.report.document import Headline
@@ -59,13 +57,17 @@ def report(
     if len(folders) > 1 and output is None:
         raise UsageError(f"report: {len(folders)} runs make one report; say where with --output FOLDER")
     require_report_libraries()
-    from benchmarks.report import contents, merge, sources, written
+    from benchmarks.report import contents, merge, sources, validity, written
     from benchmarks.report.verdicts.words import Choices
 
     choices = Choices(margin=margin, thresholds=tuple(thresholds), price=price)
     found = sources.gather(folders)
-    validity = [_validity(folder) for folder in folders]
-    document = contents.document(found, title=sources.title(folders), choices=choices, validity=validity)
+    document = contents.document(
+        found,
+        title=sources.title(folders),
+        choices=choices,
+        validity=[validity.sentence(folder) for folder in folders],
+    )
     paths = written.write(output or folders[0], document, found)
     if output is None:
         merge.merge(folders[0])
@@ -73,16 +75,6 @@ def report(
 
 
 # --- How ------------------------------------------------------------------------------------------
-
-
-def _validity(folder: Path) -> str:
-    """What `check` says of a run, in a sentence."""
-    verdict = rules.judge(evidence.gather(folder))
-    if not verdict.violations:
-        return f"{folder.name} keeps all {verdict.rules} rules of a valid run."
-    broken = Counter(rule for rule, _ in verdict.violations)
-    told = ", ".join(f"{rule} ({times})" for rule, times in broken.items())
-    return f"{folder.name} is not valid, `python -m benchmarks check` says why: {told}."
 
 
 def _share(option: str, value: float) -> float:

@@ -10,22 +10,28 @@ from benchmarks.report import illustrations, markdown, page
 from benchmarks.report.document import Document
 from benchmarks.report.sources import Sources
 
+MARKDOWN, PAGE = "report.md", "report.html"
+
 
 def write(folder: Path, document: Document, sources: Sources) -> tuple[Path, Path]:
-    """Write both renderings and the plots, each file whole or not at all; the same records give the same
-    bytes.
+    """Write both renderings and the plots, each file whole or not at all.
 
     Returns:
         The Markdown and the page.
     """
-    link = partial(sources.link, folder=folder)
-    plots = illustrations.draw(sources.records, sources.curves)
-    files = {
-        **plots,
-        "report.md": markdown.render(document, link=link).encode(),
-        "report.html": page.render(document, records=sources.records, plots=plots, link=link),
-    }
-    for path, content in files.items():
+    for path, content in files(folder, document, sources).items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         write_whole(folder / path, content)
-    return folder / "report.md", folder / "report.html"
+    return folder / MARKDOWN, folder / PAGE
+
+
+def files(folder: Path, document: Document, sources: Sources) -> dict[str, bytes]:
+    """Both renderings and the plots, by their paths within the folder; the same records give the same
+    bytes."""
+    link = partial(sources.link, folder=folder)
+    plots = illustrations.draw(sources.records, sources.curves)
+    return {
+        **plots,
+        MARKDOWN: markdown.render(document, link=link).encode(),
+        PAGE: page.render(document, records=sources.records, plots=plots, link=link),
+    }

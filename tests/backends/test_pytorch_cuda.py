@@ -117,7 +117,9 @@ class TestSwitches:
                 assert torch.get_float32_matmul_precision() == "high"
                 assert torch.backends.cuda.matmul.allow_tf32
 
-    def test_settings_tell_them(self, make):
+    def test_settings_tell_them(self, make, monkeypatch):
+        # A stand-in for a tensor has no values to tell denormal numbers by.
+        monkeypatch.setattr(FrameworkBackend, "_denormal_products", lambda _self: np.ones(1))
         with FakeTensorMode():
             for session, layout in ((CUDA, "NCHW"), (UNCOMPILED, "NHWC (channels_last)")):
                 backend = make(session)

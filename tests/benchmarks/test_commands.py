@@ -143,6 +143,7 @@ def test_every_command_has_help():
         ["report"],
         ["check"],
         ["compare"],
+        ["results"],
         ["doctor"],
     ):
         answer = command(*words, "--help")

@@ -64,6 +64,9 @@ def svg(figure: Figure) -> bytes:
 def _lean(text: str) -> str:
     """Ink to the page's own, coordinates to hundredths of a point, and no more than is drawn."""
     text = METADATA.sub("", text)
+    # Named after coordinates, whose last digits the layout's solver does not always get alike.
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(CLIP.findall(text)))}
+    text = CLIP.sub(lambda found: f"clip{numbers[found[0]]}", text)
     text = ATTRIBUTE.sub(lambda found: DECIMALS.sub(_rounded, found[0]), text)
     text = text.replace(INK, "currentColor")
     return OPENING.sub(lambda found: found[0] + THEME, text, count=1)
@@ -73,6 +76,8 @@ def _rounded(number: re.Match[str]) -> str:
     return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
 
 
+CLIP = re.compile(r"\bp[0-9a-f]{10}\b")
+"""What matplotlib calls a clipping path."""
 METADATA = re.compile(r"<metadata>.*?</metadata>\s*", re.DOTALL)
 ATTRIBUTE = re.compile(r'(?<= )(?:d|x|y|width|height|transform|points)="[^"]*"')
 DECIMALS = re.compile(r"-?\d+\.\d{3,}")

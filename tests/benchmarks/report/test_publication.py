@@ -1,0 +1,89 @@
+"""Published results: a valid run of three backends, moved to where results lie."""
+
+from __future__ import annotations
+
+import shutil
+
+import msgspec
+import pytest
+
+pytest.importorskip("itables", reason="the report's libraries are in the report's environment only")
+
+from typer.testing import CliRunner
+
+from benchmarks.__main__ import app
+from benchmarks.harness.record import RecordError
+from benchmarks.harness.run import Plan
+from benchmarks.report import publication
+from tests.benchmarks.report.check.drafts import Draft
+
+pytestmark = pytest.mark.once
+
+
+@pytest.fixture
+def root(tmp_path, measured_record):
+    """`results/` with one run of one machine, and what is no publication beside it."""
+    run = tmp_path / "results" / "machine-2026-01-01" / "first"
+    Draft(measured_record).write(run)
+    plan = msgspec.json.decode((run / "plan.json").read_bytes(), type=Plan)
+    asked = msgspec.structs.replace(plan, asked=(("--seeds", "2", "--data", "my photographs.zip"),))
+    (run / "plan.json").write_bytes(msgspec.json.encode(asked))
+    loose = tmp_path / "results" / "older" / "without-a-plan"
+    shutil.copytree(run / "records", loose / "records")
+    return tmp_path / "results"
+
+
+def results(*words: object):
+    return CliRunner().invoke(app, ["results", *map(str, words)])
+
+
+def test_everything_is_made_from_the_records_and_then_fresh(root):
+    assert results(root, "--check").exit_code == 1
+    assert results(root).exit_code == 0
+    assert results(root, "--check").exit_code == 0
+    machine = root / "machine-2026-01-01"
+    assert {"report.md", "report.html", "plots", "first"} == {path.name for path in machine.iterdir()}
+    assert not (root / "older" / "report.md").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["README.md", "machine-2026-01-01/report.md", "machine-2026-01-01/report.html"]
+)
+def test_what_somebody_typed_is_found_and_made_anew(root, name):
+    results(root)
+    before = (root / name).read_bytes()
+    (root / name).write_bytes(before.replace(b"0.7", b"0.9"))
+    found = results(root, "--check")
+    assert found.exit_code == 1 and name in "".join(found.stderr.split())
+    results(root)
+    assert (root / name).read_bytes() == before
+
+
+def test_a_plot_that_no_report_shows_goes(root):
+    results(root)
+    left = root / "machine-2026-01-01" / "plots" / "of-before.svg"
+    left.write_text("<svg/>")
+    assert results(root, "--check").exit_code == 1
+    results(root)
+    assert not left.exists()
+
+
+def test_the_page_says_what_was_run_and_how(root):
+    results(root)
+    page = (root / "README.md").read_text()
+    assert "## machine-2026-01-01" in page and "first keeps all " in page
+    assert "python -m benchmarks run --seeds 2 --data 'my photographs.zip' --run first" in page
+    assert "| first | matched, native |" in page
+    assert page.index("**Accuracy**") < page.index("What was run") < page.index("Others' figures and ours")
+
+
+def test_nothing_published(tmp_path):
+    (tmp_path / "empty").mkdir()
+    found = results(tmp_path)
+    assert found.exit_code != 0 and "no published run" in str(found.exception)
+
+
+def test_a_damaged_plan_is_named(root):
+    (root / "machine-2026-01-01" / "first" / "plan.json").write_text("{")
+    with pytest.raises(RecordError, match=r"plan .*plan\.json"):
+        publication.publications(root)
