@@ -84,9 +84,10 @@ def document(sources: Sources, *, title: str, choices: Choices, validity: Sequen
         Section("How to read this", ("\n".join(explained),)),
         Section("Environment", (environment.environment_table(records),) if records else ()),
     )
-    shared: tuple[Block, ...] = (glossary.words(records), results.conditions(records)) if records else ()
+    shared: tuple[Block, ...] = (results.conditions(records),) if records else ()
     return Document(
         title=title,
+        words=glossary.words(records),
         headlines=(*found.headlines, *([Headline("Validity", tuple(validity))] if validity else [])),
         blocks=shared,
         sections=_gathered(sections),

@@ -74,6 +74,8 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
 
     title: str
     """Plain text."""
+    words: str = ""
+    """Markdown: what the words mean that follow."""
     headlines: tuple[Headline, ...] = ()
     """What it comes to, in words."""
     blocks: tuple[Block, ...] = ()

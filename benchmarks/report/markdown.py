@@ -15,6 +15,7 @@ def render(document: Document, *, link: Link | None = None) -> str:
     """The whole of it."""
     parts = [
         f"# {escape(document.title)}",
+        document.words,
         headlines(document.headlines),
         blocks(document.blocks, link=link),
         *(part for section in document.sections for part in _section(section, 2, link)),

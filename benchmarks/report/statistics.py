@@ -165,6 +165,15 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
                 return surplus / self.images
         return math.inf
 
+    def least_of(self, seeds: int, alpha: float) -> float | None:
+        """What so many seeds would have shown, if others vary as these do; None of a single seed, which does
+        not tell how seeds vary."""
+        if self.seeds < 2:
+            return None
+        error = self.model.error * math.sqrt(self.seeds / seeds)
+        degrees = self.model.degrees * (seeds - 1) / (self.seeds - 1)
+        return Estimate(0.0, error, degrees).least(alpha)
+
 
 def paired_difference(
     first: np.ndarray, second: np.ndarray, *, confidence: float = CONFIDENCE, margin: float = 0.02

@@ -12,7 +12,7 @@ def sentence(folder: Path) -> str:
     """What `check` says of a run."""
     verdict = rules.judge(evidence.gather(folder))
     if not verdict.violations:
-        return f"{folder.name} keeps all {verdict.rules} rules of a valid run."
+        return f"run {folder.name} was made by the rules: `check` found none of {verdict.rules} broken."
     broken = Counter(rule for rule, _ in verdict.violations)
     told = ", ".join(f"{rule} ({times})" for rule, times in broken.items())
-    return f"{folder.name} is not valid, `python -m benchmarks check` says why: {told}."
+    return f"run {folder.name} is not valid, `python -m benchmarks check` says why: {told}."

@@ -29,4 +29,5 @@ def words(records: Sequence[Record]) -> str:
     protocols = {record.cell.protocol for record in records}
     told = [f"*{name}*: {meaning}" for name, meaning in TRACKS.items() if name in tracks]
     told += [f"*{name}*: {TRAINED[name]}" for name in PROTOCOLS if name in protocols]
+    told += ["*seed*: a training with other random numbers, the same ones in every framework"] if told else []
     return f"{'; '.join(told)}." if told else ""

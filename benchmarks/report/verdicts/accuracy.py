@@ -36,9 +36,14 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
     """Those that both have."""
     difference: Difference
     tested: Outcome
-    least: float
-    """The smallest difference that could have been shown, whatever became of the table's other tests."""
+    alpha: float
+    """Of this test, if no other of the table showed anything."""
     margin: float
+
+    @property
+    def least(self) -> float:
+        """The smallest difference that could have been shown, whatever became of the table's other tests."""
+        return self.difference.least(self.alpha)
 
     @property
     def verdict(self) -> str:
@@ -85,7 +90,7 @@ def compare(kind: Kind, groups: Sequence[Group], margin: float) -> list[Compared
             seeds=seeds,
             difference=difference,
             tested=Outcome(estimate=difference.estimate, p=p, equivalence_p=equivalence_p),
-            least=difference.least(ALPHA / len(found)),
+            alpha=ALPHA / len(found),
             margin=margin,
         )
         for (pair, seeds, difference), p, equivalence_p in zip(found, p_values, equivalence, strict=True)

@@ -6,15 +6,15 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from statistics import geometric_mean
 from typing import TypeVar
 
-import backends
-from benchmarks.harness.plan import DEFAULT_PROTOCOLS
-from benchmarks.harness.record import Gate, Record
+from benchmarks.harness.record import Record
 from benchmarks.report.document import Headline
 from benchmarks.report.groups import Group
-from benchmarks.report.labels import USUAL, backend_title, run_of
-from benchmarks.report.verdicts import accuracy, cost, speed
+from benchmarks.report.labels import USUAL, run_of
+from benchmarks.report.statistics import spread
+from benchmarks.report.verdicts import accuracy, circumstances, cost, speed
 from benchmarks.report.verdicts.comparisons import Pair, in_full
 from benchmarks.report.verdicts.words import (
+    ENOUGH_SEEDS,
     count_of,
     equivalent_within,
     in_points,
@@ -24,8 +24,6 @@ from benchmarks.report.verdicts.words import (
     points,
 )
 
-MOST_FAILED = 3
-"""Failed cells that the first screen names."""
 Item = TypeVar("Item")
 Key = TypeVar("Key", bound=Hashable)
 
@@ -38,22 +36,18 @@ def headlines(
 ) -> tuple[Headline, ...]:
     """What the records say, the most important first; topics of which they say nothing are left out."""
     told = (
+        Headline("Scope", tuple(circumstances.scope(records))),
         Headline("Accuracy", tuple(_accuracy(accuracies))),
         Headline("Speed", tuple(_speed(records, speeds))),
         Headline("Cost", tuple(_cost(reached))),
-        Headline("Parity", tuple(_parity(records))),
-        Headline("Failed", tuple(_failed(records))),
-        Headline("Not run", tuple(_not_run(records))),
+        Headline("Parity", tuple(circumstances.parity(records))),
+        Headline("Failed", tuple(circumstances.failed(records))),
+        Headline("Not run", tuple(circumstances.not_run(records))),
     )
     return tuple(headline for headline in told if headline.sentences)
 
 
 # --- Accuracy -------------------------------------------------------------------------------------
-
-
-ENOUGH_SEEDS = 5
-"""With three, a standard error has two degrees of freedom, and nine tests ask for differences of 13 of them;
-with five, of 5."""
 
 
 def _accuracy(families: Sequence[accuracy.Family]) -> Iterable[str]:
@@ -77,7 +71,7 @@ def _by_protocol(
     told: Callable[[Sequence[accuracy.Compared]], str],
 ) -> str:
     """What the pairs of each protocol say together; protocols of which the same is said, together."""
-    outcomes = [(name, told(of)) for name, of in _by(rows, protocol)]
+    outcomes = [(f"{name}{_means(of)}", told(of)) for name, of in _by(rows, protocol)]
     return "; ".join(
         f"{listed(name for name, _ in same)}{outcome}" for outcome, same in _by(outcomes, lambda one: one[1])
     )
@@ -88,11 +82,11 @@ def _of_backends(rows: Sequence[accuracy.Compared]) -> str:
     if shown:
         return ": " + ", ".join(map(_higher, shown))
     if not _complete(rows):
-        return ": " + ", ".join(f"{row.verdict} in {listed(row.pair.names)}" for row in rows)
+        return ": " + ", ".join(f"{row.verdict} between {listed(row.pair.names)}" for row in rows)
     sides = _sides(rows)
     who = f"the {len(sides)} frameworks" if len(sides) > 2 else listed(sides)
     if all(row.tested.equivalent for row in rows):
-        return f": {equivalent_within(in_points(rows[0].margin))} in {who}"
+        return f": {equivalent_within(in_points(rows[0].margin))} between {who}"
     return f": {_none_shown(rows)} between {who}"
 
 
@@ -110,6 +104,15 @@ def _of_protocols(rows: Sequence[accuracy.Compared]) -> str:
     if not any(shown) and not any(row.tested.equivalent for row in rows):
         return f": {_none_shown(rows)}{where}"
     return ": " + ", ".join(f"{row.verdict} in {row.pair.first.backend}" for row in rows)
+
+
+def _means(rows: Sequence[accuracy.Compared]) -> str:
+    """Mean accuracies of the backends, where it is these that are compared."""
+    if rows[0].pair.kind != "backends":
+        return ""
+    groups = {group.backend: group for row in rows for group in (row.pair.first, row.pair.second)}
+    means = sorted({f"{spread(group.accuracies).mean:.3f}" for group in groups.values()})
+    return f" ({means[0]} in each)" if len(means) == 1 else f" ({means[0]} to {means[-1]})"
 
 
 def _none_shown(rows: Sequence[accuracy.Compared]) -> str:
@@ -150,9 +153,16 @@ def _advice(rows: Sequence[accuracy.Compared]) -> Iterable[str]:
     if any(len(row.seeds) == 1 for row in rows):
         yield f"one seed speaks of itself alone: `--seeds {ENOUGH_SEEDS}` speaks of others."
         return
-    undecided = (row for row in rows if not row.tested.different and not row.tested.equivalent)
-    if any(len(row.seeds) < ENOUGH_SEEDS for row in undecided):
-        yield f"{ENOUGH_SEEDS} seeds or more can show much smaller differences: `--seeds {ENOUGH_SEEDS}`."
+    undecided = [row for row in rows if not row.tested.different and not row.tested.equivalent]
+    few = [row for row in undecided if len(row.seeds) < ENOUGH_SEEDS]
+    expected = [row.difference.least_of(ENOUGH_SEEDS, row.alpha) for row in few]
+    known = [least for least in expected if least is not None]
+    if known:
+        least = f"{points(min(known))} to {points(max(known))}" if len(known) > 1 else points(known[0])
+        yield (
+            f"what is undecided is so for want of seeds: {ENOUGH_SEEDS} that vary as these do would show"
+            f" differences of {least} points (`--seeds {ENOUGH_SEEDS}`)."
+        )
 
 
 # --- Speed ----------------------------------------------------------------------------------------
@@ -236,7 +246,10 @@ def _cost(rows: Sequence[cost.Reached]) -> Iterable[str]:
                 quickest[row.group.backend] = row
         if quickest:
             told = ", ".join(_seconds(row) for row in quickest.values())
-            yield f"{place}, to reach {threshold:.2f} by the quickest protocol: {told} (told, not tested)."
+            yield (
+                f"{place}, seconds of training until an epoch first had {threshold:.2f} of the test images"
+                f" right, by the quickest protocol: {told}. Told, not tested."
+            )
 
 
 def _where(group: Group) -> str:
@@ -249,82 +262,7 @@ def _seconds(row: cost.Reached) -> str:
     return f"{row.group.backend} {row.median:.0f} s ({row.group.protocol}; {row.share} seeds{price})"
 
 
-# --- Parity, and what is missing ------------------------------------------------------------------
-
-
-def _parity(records: Sequence[Record]) -> Iterable[str]:
-    gates: dict[tuple[str, ...], Gate] = {}
-    for record in records:
-        gate, cell = record.gate, record.cell
-        if gate is not None and cell.precision == USUAL["precision"]:
-            network = gate.network or cell.architecture
-            key = (cell.backend, network, gate.mode, cell.variant, cell.device)
-            if key not in gates or not gate.passed:
-                gates[key] = gate
-    if not gates:
-        return
-    passed = sum(gate.passed for gate in gates.values())
-    pairs = len({(backend, network) for backend, network, *_ in gates})
-    gradients, steps, logits = (
-        _worst(gates.values(), error)
-        for error in (
-            lambda gate: gate.gradient_error,
-            lambda gate: gate.step_error,
-            lambda gate: gate.logit_error,
-        )
-    )
-    yield (
-        f"in float64 gradients agree to {gradients}, weights after 5 steps to {steps}; in float32 logits to"
-        f" {logits}. {passed} of {len(gates)} gates passed ({count_of(pairs, 'pair')} of framework and"
-        " network)."
-    )
-
-
-def _worst(gates: Iterable[Gate], error: Callable[[Gate], float | None]) -> str:
-    errors = [error(gate) for gate in gates]
-    known = [value for value in errors if value is not None]
-    return f"{max(known):.0e}" if known and len(known) == len(errors) else "no finite figure"
-
-
-def _failed(records: Sequence[Record]) -> Iterable[str]:
-    failed = [record for record in records if record.status == "failed"]
-    if failed:
-        names = [record.cell.id for record in failed]
-        if len(names) > MOST_FAILED:
-            names = [*names[:MOST_FAILED], f"{len(names) - MOST_FAILED} more"]
-        yield f"{len(failed)} of {count_of(len(records), 'cell')}, the reasons stand below: {listed(names)}."
-
-
-def _not_run(records: Sequence[Record]) -> Iterable[str]:
-    cells = [record.cell for record in records]
-    if cells and all(cell.device == "cpu" for cell in cells):
-        yield "GPU: `python -m benchmarks run --device cuda --profile full --data hotdog` would."
-    present = {cell.backend for cell in cells}
-    absent = [name for name in _known() if name not in present]
-    if cells and absent:
-        names = listed(backend_title(name) for name in absent)
-        yield f"{names}: `tox run -m bench` runs every framework in an environment of its own."
-    drawn = sorted(
-        {
-            f"{cell.architecture} ({backend_title(cell.backend)})"
-            for cell in cells
-            if cell.track == "native" and cell.weights.name == "source" and cell.protocol != "scratch"
-        }
-    )
-    if drawn:
-        yield (
-            f"official ImageNet weights of {listed(drawn)}, which start from drawings: `--weights imagenet`."
-        )
-    missing = [name for name in DEFAULT_PROTOCOLS if name not in {cell.protocol for cell in cells}]
-    if cells and missing:
-        yield f"{listed(missing)}: `--protocol {','.join(missing)}`."
-
-
 # --- How ------------------------------------------------------------------------------------------
-
-
-def _known() -> list[str]:
-    return list(backends.known())
 
 
 def _usual(rows: Sequence[Item], pair: Callable[[Item], Pair]) -> list[Item]:

@@ -71,7 +71,7 @@ def test_a_plot_that_no_report_shows_goes(root):
 def test_the_page_says_what_was_run_and_how(root):
     results(root)
     page = (root / "README.md").read_text()
-    assert "## machine-2026-01-01" in page and "first keeps all " in page
+    assert "## machine-2026-01-01" in page and "run first was made by the rules" in page
     assert "python -m benchmarks run --seeds 2 --data 'my photographs.zip' --run first" in page
     assert "| first | matched, native |" in page
     assert page.index("**Accuracy**") < page.index("What was run") < page.index("Others' figures and ours")

@@ -176,6 +176,16 @@ class TestPairedDifference:
         found = paired_difference(better, worse)
         assert found.p < 0.001 and found.low > 0 and found.bootstrap.low > 0
 
+    def test_what_more_seeds_would_have_shown(self):
+        """Twice as many that vary alike: the error falls by the root of 2, of 2 degrees there are 5."""
+        one, other = _alike(np.random.RandomState(0), 3)
+        found = paired_difference(one, other)
+        assert found.least_of(3, 0.01) == pytest.approx(found.least(0.01))
+        model = found.model
+        more = Estimate(0.0, model.error / math.sqrt(2), model.degrees * 5 / 2)
+        assert found.least_of(6, 0.01) == pytest.approx(more.least(0.01))
+        assert paired_difference(one[:1], other[:1]).least_of(5, 0.05) is None
+
     def test_the_same_in_each_call(self):
         assert paired_difference(*AIRWAYS).bootstrap == paired_difference(*AIRWAYS).bootstrap
 

@@ -1,0 +1,101 @@
+"""What a verdict rests on, and what it does not cover, for the first screen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import backends
+from benchmarks.harness.data import DRAWN
+from benchmarks.harness.plan import DEFAULT_PROTOCOLS
+from benchmarks.harness.record import Gate, Record
+from benchmarks.report.labels import USUAL, backend_title
+from benchmarks.report.verdicts.words import ENOUGH_SEEDS, count_of, listed
+
+MOST_FAILED = 3
+"""Failed cells that the first screen names."""
+
+
+def scope(records: Sequence[Record]) -> Iterable[str]:
+    """What keeps these records from being an answer."""
+    drawn = all(record.cell.data.name in DRAWN for record in records)
+    smoke = all(record.cell.profile == "smoke" for record in records)
+    if records and (drawn or smoke):
+        what = [*(["drawn images"] if drawn else []), *(["the small profile `smoke`"] if smoke else [])]
+        yield (
+            f"a trial, on {listed(what)}: no ground to choose a framework by. That takes photographs: `python"
+            f" -m benchmarks run --data hotdog --profile cpu --seeds {ENOUGH_SEEDS}`."
+        )
+
+
+def parity(records: Sequence[Record]) -> Iterable[str]:
+    """How closely each backend computed what the reference computes."""
+    gates: dict[tuple[str, ...], Gate] = {}
+    for record in records:
+        gate, cell = record.gate, record.cell
+        if gate is not None and cell.precision == USUAL["precision"]:
+            network = gate.network or cell.architecture
+            key = (cell.backend, network, gate.mode, cell.variant, cell.device)
+            if key not in gates or not gate.passed:
+                gates[key] = gate
+    if not gates:
+        return
+    passed = sum(gate.passed for gate in gates.values())
+    pairs = len({(backend, network) for backend, network, *_ in gates})
+    gradients, steps, logits = (
+        _worst(gates.values(), error)
+        for error in (
+            lambda gate: gate.gradient_error,
+            lambda gate: gate.step_error,
+            lambda gate: gate.logit_error,
+        )
+    )
+    yield (
+        "before training each framework computed what the reference computes: in float64 gradients agree to"
+        f" {gradients}, weights after 5 steps to {steps}; in float32 logits to {logits}. {passed} of"
+        f" {len(gates)} such checks passed ({count_of(pairs, 'pair')} of framework and network)."
+    )
+
+
+def failed(records: Sequence[Record]) -> Iterable[str]:
+    """Which cells did."""
+    names = [record.cell.id for record in records if record.status == "failed"]
+    if names:
+        count = len(names)
+        if len(names) > MOST_FAILED:
+            names = [*names[:MOST_FAILED], f"{len(names) - MOST_FAILED} more"]
+        yield f"{count} of {count_of(len(records), 'cell')}, the reasons stand below: {listed(names)}."
+
+
+def not_run(records: Sequence[Record]) -> Iterable[str]:
+    """What is not in the records, with the command that would put it there."""
+    cells = [record.cell for record in records]
+    if cells and all(cell.device == "cpu" for cell in cells):
+        yield "GPU: `python -m benchmarks run --device cuda --profile full --data hotdog` would."
+    present = {cell.backend for cell in cells}
+    absent = [name for name in backends.known() if name not in present]
+    if cells and absent:
+        names = listed(backend_title(name) for name in absent)
+        yield f"{names}: `tox run -m bench` runs every framework in an environment of its own."
+    drawn = sorted(
+        {
+            f"{cell.architecture} ({backend_title(cell.backend)})"
+            for cell in cells
+            if cell.track == "native" and cell.weights.name == "source" and cell.protocol != "scratch"
+        }
+    )
+    if drawn:
+        yield (
+            f"official ImageNet weights of {listed(drawn)}, which start from drawings: `--weights imagenet`."
+        )
+    missing = [name for name in DEFAULT_PROTOCOLS if name not in {cell.protocol for cell in cells}]
+    if cells and missing:
+        yield f"{listed(missing)}: `--protocol {','.join(missing)}`."
+
+
+# --- How ------------------------------------------------------------------------------------------
+
+
+def _worst(gates: Iterable[Gate], error: Callable[[Gate], float | None]) -> str:
+    errors = [error(gate) for gate in gates]
+    known = [value for value in errors if value is not None]
+    return f"{max(known):.0e}" if known and len(known) == len(errors) else "no finite figure"
