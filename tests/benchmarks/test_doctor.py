@@ -472,7 +472,8 @@ def test_without_any_framework_the_next_thing_is_to_make_environments(tmp_path, 
     assert answer.stdout.count("missing") == 4
     found = json.loads(command("--offline", "--json", cwd=tmp_path / "copy").stdout)
     assert [backend["interpreter"] for backend in found["backends"]] == [None, None, None]
-    assert [step["command"] for step in found["next"]] == ["tox run -m bench"]
+    commands = [step["command"] for step in found["next"]]
+    assert list(filter(None, commands)) == ["tox run -m bench"]  # a full disk asks for room, by no command
 
 
 @pytest.mark.skipif(

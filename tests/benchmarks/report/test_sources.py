@@ -124,7 +124,8 @@ class TestCommand:
         assert command(monkeypatch, str(two_runs[0])) == 0
         made = files(two_runs[0])
         assert {"report.md", "report.html", "plots/parts.svg", "plots/accuracy.svg"} <= set(made)
-        assert made["report.md"].startswith(b"# Run before\n\n- **")
+        assert made["report.md"].startswith(b"# Run before\n\n*matched*: ")
+        assert b"\n- **Scope** " in made["report.md"]
         said = capsys.readouterr().out
         assert said.splitlines()[-2:] == [str(two_runs[0] / name) for name in ("report.md", "report.html")]
         assert "Parity " in said and "| backend" not in said
