@@ -385,8 +385,9 @@ class FrameworkBackend(Backend):
 
 
 _TUNED: Mapping[str, tuple[str, ...]] = {
-    # On CPUs torch.compile was tried and does not pay; see `benchmarks/test_tuning.py`.
-    "cpu": ("channels-last", "flush-denormals", "keep-memory"),
+    # On CPUs torch.compile was tried and does not pay, nor do flushed denormal numbers where a training does
+    # not fade; see `benchmarks/test_tuning.py`.
+    "cpu": ("channels-last", "keep-memory"),
     "cuda": ("channels-last", "compile", "cudnn-benchmark", "tf32"),
 }
 """What the tuned variant has, by kind of device."""

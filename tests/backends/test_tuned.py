@@ -21,7 +21,7 @@ INSTALLED = [card for card in backends.known().values() if backends.installed(ca
 SIZE, CLASSES, IMAGES, STEPS = 64, 3, 8, 4
 FLOAT32, BFLOAT16 = TOLERANCES["logit"].error, LOW_PRECISION["bfloat16"]
 TUNED = {
-    "pytorch": ["channels-last", "flush-denormals", "keep-memory"],
+    "pytorch": ["channels-last", "keep-memory"],
     "gluon": ["keep-memory", "separate-updates", "static-memory"],
 }
 """On a CPU, by backend; Keras' is to keep memory."""
