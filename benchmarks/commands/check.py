@@ -53,7 +53,8 @@ def check(
     then a line that counts.
 
     README, section Rules, has the rules with examples. Exit code: 0 if all runs are valid, 1 if one is not, 2
-    if one cannot be found or read at all. A cell that failed is counted and makes no run invalid.
+    if one cannot be found or read at all. A cell that failed is counted, and makes a run invalid only where
+    no cell of its backend ended well.
 
     Examples:
 

@@ -14,6 +14,7 @@ from benchmarks.report.compare.changes import Change, changes_of, foreign, repea
 from benchmarks.report.compare.pairs import Pair, pair_up
 from benchmarks.report.compare.thresholds import Thresholds
 from benchmarks.report.statistics import ALPHA, Difference, Ratio, holm, paired_difference, ratio_of_means
+from benchmarks.report.verdicts import speed
 
 Verdict = Literal["worse", "better", "no difference shown", "different, below the threshold", "not tested"]
 ANOTHER_MACHINE, DISTURBED = "another machine", "noisy or not steady"
@@ -177,13 +178,7 @@ def compare(
 
 def disturbed(record: Record) -> str:
     """Why the rates of a cell that was timed are left out; empty: they are not."""
-    throughput = record.throughput
-    if throughput is None:
-        return ""
-    found = (throughput.conditions, throughput.inference_conditions)
-    if any(conditions is not None and conditions.noisy for conditions in found):
-        return "noisy"
-    return "" if throughput.steady else "not steady"
+    return speed.disturbed(record.throughput) if record.throughput is not None else ""
 
 
 def _disturbed(records: Iterable[Record]) -> tuple[LeftOut, ...]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import accumulate
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from benchmarks.harness.record import Epoch, Record
+from benchmarks.harness.record import Record
 from benchmarks.report.document import Block, Plot
 from benchmarks.report.groups import Group
 from benchmarks.report.sections.panels import Panel, labels, of_most_weight, panels, variant_of
+from benchmarks.report.training_time import after_each_epoch
 
 MOST = 12
 """Panels: so many are looked at, and no more."""
@@ -57,28 +57,12 @@ class Curves(msgspec.Struct, frozen=True, kw_only=True):
 
 def curves(records: Sequence[Record]) -> tuple[Block, ...]:
     """A plot for each panel; none where nothing was trained by epochs."""
-    shown = drawn(records)
-    blocks: list[Block] = [
-        Plot(
-            path=one.over_epochs,
-            text=f"{one.title}: test accuracy and training loss over epochs, of {_names(one)}",
-        )
-        for one in shown
-    ]
-    return (*blocks, *_left_out(records, shown))
+    return _plots(records, "test accuracy and training loss over epochs", lambda one: one.over_epochs)
 
 
 def times(records: Sequence[Record]) -> tuple[Block, ...]:
     """A plot for each panel; none where nothing was trained by epochs."""
-    shown = drawn(records)
-    blocks: list[Block] = [
-        Plot(
-            path=one.over_seconds,
-            text=f"{one.title}: test accuracy over seconds of training, of {_names(one)}",
-        )
-        for one in shown
-    ]
-    return (*blocks, *_left_out(records, shown))
+    return _plots(records, "test accuracy over seconds of training", lambda one: one.over_seconds)
 
 
 def drawn(records: Iterable[Record]) -> list[Curves]:
@@ -92,6 +76,12 @@ def drawn(records: Iterable[Record]) -> list[Curves]:
 
 
 # --- How ------------------------------------------------------------------------------------------
+
+
+def _plots(records: Sequence[Record], what: str, path: Callable[[Curves], str]) -> tuple[Block, ...]:
+    shown = drawn(records)
+    blocks = [Plot(path=path(one), text=f"{one.title}: {what}, of {_names(one)}") for one in shown]
+    return (*blocks, *_left_out(records, shown))
 
 
 def _with_curves(records: Iterable[Record]) -> list[Panel]:
@@ -115,12 +105,8 @@ def _line(group: Group, label: str) -> Line:
         label=label,
         test_accuracy=tuple(tuple(row.test_accuracy for row in curve) for curve in curves),
         train_loss=tuple(tuple(row.train_loss for row in curve) for curve in curves),
-        seconds=tuple(_cumulative(curve) for curve in curves),
+        seconds=tuple(after_each_epoch(record)[:epochs] for record in group.records),
     )
-
-
-def _cumulative(curve: Sequence[Epoch]) -> tuple[float, ...]:
-    return tuple(accumulate(row.train_seconds for row in curve))
 
 
 def _names(one: Curves) -> str:

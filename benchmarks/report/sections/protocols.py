@@ -10,10 +10,8 @@ from benchmarks.harness.record import Record
 from benchmarks.report.document import Column, Table, table_of
 from benchmarks.report.labels import backend_title, data_key, in_words, place, unusual, variant_place
 from benchmarks.report.sections.results import accuracy_order, accuracy_text
-from benchmarks.report.statistics import least_difference, mcnemar
-
-SIGNIFICANT = 0.05
-"""Of a two-sided test."""
+from benchmarks.report.statistics import ALPHA, least_difference, mcnemar
+from benchmarks.report.training_time import training_seconds
 
 
 def protocols_table(records: Iterable[Record]) -> Table:
@@ -69,16 +67,6 @@ def epochs_text(record: Record) -> str:
     return " + ".join(parts) + kept
 
 
-def training_seconds(record: Record) -> float:
-    """What training took: its epochs, extracting training features, or fitting a classifier; no
-    evaluation."""
-    return (
-        sum(row.train_seconds for row in record.curve)
-        + sum(extraction.seconds for extraction in record.extractions if extraction.split == "train")
-        + (record.fit_seconds or 0.0)
-    )
-
-
 def claims(records: Sequence[Record]) -> str:
     """For each claim whose two recipes are both among the records: what a paired test says of it."""
     recipes = recipes_by_id()
@@ -104,7 +92,7 @@ def _conditions(record: Record) -> tuple[object, ...]:
 def _verdict(recipe: Recipe, record: Record, other: Record) -> str:
     assert recipe.claim is not None and record.accuracy is not None and other.accuracy is not None
     only, only_other, p = mcnemar(record.accuracy.correct, other.accuracy.correct)
-    if p >= SIGNIFICANT:
+    if p >= ALPHA:
         least = least_difference(only + only_other)
         accurate = "more accurate: **no difference shown**"
         if least is not None:

@@ -11,6 +11,7 @@ import msgspec
 from benchmarks.harness.record import Record
 from benchmarks.report.document import Column, Section, Table, filled, table_of
 from benchmarks.report.groups import Group
+from benchmarks.report.training_time import after_each_epoch, training_seconds
 from benchmarks.report.verdicts.comparisons import network_of
 from benchmarks.report.verdicts.words import Choices
 
@@ -81,15 +82,10 @@ def reached(groups: Sequence[Group], choices: Choices) -> list[Reached]:
 
 def seconds_to(threshold: float, record: Record) -> float | None:
     """Seconds of training until the test accuracy had reached a threshold; None if it never did."""
-    before = sum(extraction.seconds for extraction in record.extractions if extraction.split == "train")
-    before += record.fit_seconds or 0.0
     if not record.curve:
-        return before if record.accuracy and record.accuracy.test >= threshold else None
-    for epoch in record.curve:
-        before += epoch.train_seconds
-        if epoch.test_accuracy >= threshold:
-            return before
-    return None
+        return training_seconds(record) if _end(record) >= threshold else None
+    ends = zip(record.curve, after_each_epoch(record), strict=True)
+    return next((seconds for epoch, seconds in ends if epoch.test_accuracy >= threshold), None)
 
 
 def suggested(groups: Sequence[Group]) -> tuple[float, ...]:

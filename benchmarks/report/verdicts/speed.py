@@ -158,15 +158,16 @@ def ratio_text(estimate: float, low: float, high: float) -> str:
     return f"{estimate:.2f} [{low:.2f}, {high:.2f}]"
 
 
-def sound(throughput: Throughput) -> bool:
-    """Whether steps became steady, on a machine that had nothing else to do; and rates are rates."""
-    rates = (metric.rate(throughput) for metric in METRICS)
+def disturbed(throughput: Throughput) -> str:
+    """Why rates are compared with no others: steps that did not become steady, a machine that had other work;
+    empty where they may be."""
     conditions = (throughput.conditions, throughput.inference_conditions)
-    return (
-        throughput.steady
-        and all(math.isfinite(rate) and rate > 0 for rate in rates)
-        and not any(found is not None and found.noisy for found in conditions)
-    )
+    if any(found is not None and found.noisy for found in conditions):
+        return "noisy"
+    rates = (metric.rate(throughput) for metric in METRICS)
+    if not all(math.isfinite(rate) and rate > 0 for rate in rates):
+        return "no rate"
+    return "" if throughput.steady else "not steady"
 
 
 # --- How ------------------------------------------------------------------------------------------
@@ -176,7 +177,7 @@ def _alternations(pair: Pair, metric: Metric) -> tuple[tuple[Alternation, ...], 
     """Both sides' rates in each seed in which they ran in alternation, undisturbed; and what is to be said
     where these are too few."""
     others = {record.cell.seed: record for record in pair.second.records}
-    rates, apart, disturbed = [], 0, 0
+    rates, apart, unsound = [], 0, 0
     for record in pair.first.records:
         other = others.get(record.cell.seed)
         own, its = _throughput(record), _throughput(other)
@@ -184,13 +185,13 @@ def _alternations(pair: Pair, metric: Metric) -> tuple[tuple[Alternation, ...], 
             continue
         if record.turn is None or other.turn is None or record.turn.sitting != other.turn.sitting:
             apart += 1
-        elif not (sound(own) and sound(its)):
-            disturbed += 1
+        elif disturbed(own) or disturbed(its):
+            unsound += 1
         else:
             rates.append(Alternation(record.cell.seed, metric.rate(own), metric.rate(its)))
     reasons = [
         f"{count_of(apart, 'seed')} not run in alternation" if apart else "",
-        f"{count_of(disturbed, 'seed')} not steady or disturbed" if disturbed else "",
+        f"{count_of(unsound, 'seed')} not steady or disturbed" if unsound else "",
         "one alternation only" if len(rates) == 1 else "",
     ]
     return tuple(rates), ", ".join(filter(None, reasons)) or "no seed timed in both"

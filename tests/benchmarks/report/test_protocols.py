@@ -11,6 +11,7 @@ from backends.optimizers import SGD
 from benchmarks.harness.record import Accuracy, Extraction, PhaseTraining, Record, Training
 from benchmarks.report import statistics
 from benchmarks.report.sections import protocols
+from benchmarks.report.training_time import training_seconds
 from tests.benchmarks.report.documents import report_of, rows_of
 
 
@@ -64,7 +65,7 @@ class TestTable:
             for split, seconds in (("train", 10.0), ("test", 5.0))
         )
         record = msgspec.structs.replace(ok_record, extractions=stores, fit_seconds=1.0)
-        assert protocols.training_seconds(record) == 8 + 4 + 4 + 10 + 1
+        assert training_seconds(record) == 8 + 4 + 4 + 10 + 1
 
     def test_shortened_trainings_say_so(self, ok_record):
         def phase(epochs: int, asked: int, on: str) -> PhaseTraining:

@@ -3,8 +3,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from benchmarks.harness.record import Extraction
 from benchmarks.report.groups import groups
 from benchmarks.report.statistics import mcnemar
+from benchmarks.report.training_time import after_each_epoch, training_seconds
 from benchmarks.report.verdicts import Choices, accuracy, cost, disagreement, findings, speed
 from benchmarks.report.verdicts.words import Outcome, in_points, p_text, verdict
 from tests.benchmarks.report.samples import NOISY
@@ -155,6 +157,14 @@ class TestCost:
         assert cost.seconds_to(0.7, record) == 10.0
         assert cost.seconds_to(0.9, record) == 20.0
         assert cost.seconds_to(0.91, record) is None
+
+    def test_stored_features_are_paid_for_first(self, cell):
+        extraction = Extraction(
+            split="train", key="k", images=400, width=512, bytes=1, extracted=400, seconds=5.0
+        )
+        record = msgspec.structs.replace(cell(wrong=range(20)), extractions=(extraction,))
+        assert cost.seconds_to(0.9, record) == 25.0
+        assert after_each_epoch(record) == (15.0, 25.0, 35.0) and training_seconds(record) == 35.0
 
     def test_share_median_and_price(self, cell):
         records = [
