@@ -85,20 +85,26 @@ def pretrain(
 
 @app.command()
 def readme(
-    path: Annotated[Path, typer.Argument(help="The Markdown file.")] = Path("README.md"),
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="Markdown files. Default: README.md and docs/*.md.")
+    ] = None,
     check: Annotated[bool, typer.Option("--check", help="Change nothing; exit 1 if stale.")] = False,
 ) -> None:
-    """Regenerate the tables of README.md from the committed records that they came from."""
+    """Regenerate the tables of hand-written pages from the committed records that they came from."""
     require_report_libraries()
-    from benchmarks.report.readme import regenerate
+    from benchmarks.report.readme import pages, regenerate
 
-    before = path.read_text()
-    after = regenerate(before, PROJECT)
-    if check and after != before:
-        err.print(f"{path}: a table is stale; run `python -m benchmarks readme {path}`")
+    stale = False
+    for path in paths or pages():
+        before = path.read_text()
+        after = regenerate(before, PROJECT)
+        if check and after != before:
+            err.print(f"{path}: a table is stale; run `python -m benchmarks readme {path}`", soft_wrap=True)
+            stale = True
+        if not check and after != before:
+            write_whole(path, after.encode())
+    if stale:
         raise typer.Exit(1)
-    if not check:
-        write_whole(path, after.encode())
 
 
 @app.command()

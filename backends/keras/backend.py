@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import random
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -161,7 +162,11 @@ class FrameworkBackend(Backend):
         self._step = int(self._optimizer.iterations)
 
     def reseed(self, epoch: int) -> None:
-        keras.utils.set_random_seed(epoch_seed(self.session.seed, epoch))
+        # TensorFlow's own seed stays what it is: to set it clears every compiled kernel, and what has to be
+        # compiled again costs seconds of each epoch. All that draws takes a seed from these two.
+        seed = epoch_seed(self.session.seed, epoch)
+        random.seed(seed)
+        np.random.seed(seed)
         for layer in self._dropouts:  # each holds a generator, which took its seed when the layer was made
             layer.seed_generator.state.assign(keras.random.SeedGenerator().state)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import random
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -48,8 +49,8 @@ def pipeline(
         if training:
             # Each image brings its own seeds, two numbers for the crop and two for the flip: threads and
             # their timing have no say in what becomes of it.
-            seeds = tf.data.Dataset.random().batch(4)
-            dataset = tf.data.Dataset.zip((dataset.shuffle(len(paths)), seeds))
+            seeds = tf.data.Dataset.random(seed=_seed()).batch(4)
+            dataset = tf.data.Dataset.zip((dataset.shuffle(len(paths), seed=_seed()), seeds))
         dataset = dataset.map(prepare, num_parallel_calls=parallel_calls(session), deterministic=True)
         return dataset.batch(batch_size).prefetch(PREFETCHED_BATCHES).with_options(_options())
 
@@ -77,6 +78,11 @@ def normalize(images: Any, normalization: Normalization, dtype: str = "float32")
     return (tf.cast(images, dtype) / scaling.divisor - mean) / deviation
 
 
+def _seed() -> int:
+    """Out of Python's generator, which `Backend.reseed` seeds for each epoch."""
+    return random.randrange(2**31)
+
+
 def _options() -> Any:
     """Without tf.data's autotuning, which its guides recommend. It sleeps for ever longer between two
     looks (10 ms, 20 ms, ... 41 s), and an iterator that is released at the end of an epoch may have to wait
@@ -89,8 +95,7 @@ def _options() -> Any:
 class Pipeline:
     """A tf.data.Dataset for each epoch, whose errors name the file.
 
-    A dataset takes its seeds from TensorFlow's generator once, when it is made. One that serves several
-    epochs draws on from there, out of anybody's reach.
+    One that served several epochs would draw on from its first seeds, out of anybody's reach.
     """
 
     def __init__(self, epoch: Callable[[], Any], paths: Sequence[str], *, batches: int) -> None:

@@ -52,7 +52,7 @@ def check(
     """Say whether runs are valid: a line for each violation, with the rule, the cell or file, and what to do;
     then a line that counts.
 
-    README, section Rules, has the rules with examples. Exit code: 0 if all runs are valid, 1 if one is not, 2
+    `docs/verdicts.md` has the rules with examples. Exit code: 0 if all runs are valid, 1 if one is not, 2
     if one cannot be found or read at all. A cell that failed is counted, and makes a run invalid only where
     no cell of its backend ended well.
 
@@ -60,7 +60,7 @@ def check(
 
     `python -m benchmarks check photographs`
 
-    `python -m benchmarks check results/epyc-2-cores-2026-11-22/speed --rule steady --rule peak`
+    `python -m benchmarks check results/runs/photographs --rule steady --rule peak`
 
     `python -m benchmarks check photographs --json`
     """

@@ -37,7 +37,11 @@ def results(
     made = publication.files(folder, found)
     stale = [path for path, content in made.items() if not path.exists() or path.read_bytes() != content]
     left = [
-        path for one in found for path in sorted((one.folder / "plots").glob("*.svg")) if path not in made
+        path
+        for one in found
+        for run in one.runs
+        for path in sorted((run.folder / "plots").glob("*.svg"))
+        if path not in made
     ]
     for path in (*stale, *left):
         if check:

@@ -121,7 +121,7 @@ def advise(
     given = {"--data": data_, "--weights": weights_, "--profile": profile, "--image-size": image_size}
     words = [f"{flag} {shlex.quote(str(value))}" for flag, value in given.items() if value is not None]
     run = f"--run advised-{Path(data_).stem}"
-    following = " ".join(("pytest benchmarks", advice.selection(found, arch), *words, run))
+    following = " ".join(("python -m benchmarks run", advice.selection(found, arch), *words, run))
     answer = Table.grid(padding=(0, 2))
     for heading, text in (*advice.explained(evidence, found), ("next", following)):
         answer.add_row(Text(heading, style="bold"), Text(text))

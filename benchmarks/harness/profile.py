@@ -25,7 +25,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     timing_seconds: float
     """Longest time that a throughput figure may take to become steady; and then to be taken."""
     timing_attempts: int
-    """How often a timing that other processes disturb is begun."""
+    """How often a timing that is disturbed, or does not become steady, is begun."""
     inference_batches: tuple[int, ...]
     """Batch sizes that inference is timed at, beside the training's own."""
 

@@ -140,7 +140,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The backend whose native track this is. None: every backend that has the architecture."""
     architecture: str
     seed_document: str
-    """Number of the document that describes the protocol; see README."""
+    """Number of the document that describes the protocol; see docs/protocols.md."""
     pretrained: bool
     """Whether the body starts from given weights, or the whole network from random ones."""
     weights: Literal["source", "imagenet"] = "source"

@@ -22,6 +22,7 @@ from benchmarks.report.sections import (
     speed,
 )
 from benchmarks.report.sources import Sources
+from benchmarks.report.verdicts import glance
 from benchmarks.report.verdicts.words import Choices
 
 TRACKS = {name: f"{name.capitalize()}: {meaning}" for name, meaning in glossary.TRACKS.items()}
@@ -84,7 +85,7 @@ def document(sources: Sources, *, title: str, choices: Choices, validity: Sequen
         Section("How to read this", ("\n".join(explained),)),
         Section("Environment", (environment.environment_table(records),) if records else ()),
     )
-    shared: tuple[Block, ...] = (results.conditions(records),) if records else ()
+    shared: tuple[Block, ...] = (results.conditions(records), *glance.blocks(records)) if records else ()
     return Document(
         title=title,
         words=glossary.words(records),
@@ -95,6 +96,8 @@ def document(sources: Sources, *, title: str, choices: Choices, validity: Sequen
 
 
 READING = """\
+- **At the top** a row is a backend with a protocol. Seconds of training are the median seed's, without
+  evaluation; images/s the geometric mean of the seeds whose timing was sound.
 - **Test accuracy** is the share of test images classified rightly after the last epoch, or after the one that
   was best on a validation set, with Wilson's 95 % interval over those images. It says nothing of how another
   seed would have done. Whether two rows differ takes a paired test, and its verdict.

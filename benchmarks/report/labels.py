@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import backends
+from benchmarks.harness.data import DRAWN
 from benchmarks.harness.recipe import recipes_by_id
-from benchmarks.harness.record import Record
+from benchmarks.harness.record import Data, Record
+from benchmarks.harness.sketch import TARGET_CLASSES
 from benchmarks.report.document import Column
 
 PROTOCOLS = (
@@ -93,6 +95,11 @@ def unusual(records: Iterable[Record]) -> list[str]:
     if "variant" in fields or "precision" in fields:
         fields = ["variant", "precision", *(["device"] if "device" in fields else [])]
     return fields
+
+
+def shows_hot_dogs(data: Data) -> bool:
+    """Whether these are photographs of hot dogs and other things, under whatever name somebody keeps them."""
+    return data.name not in DRAWN and set(data.classes) == set(TARGET_CLASSES)
 
 
 def in_words(variant: str, precision: str, device: str = "cpu") -> str:

@@ -7,43 +7,52 @@ A run that is published has its `plan.json`, which says how it was made.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from backends.base import one_line
-from benchmarks.harness.recipe import Recipe, recipes_by_id
-from benchmarks.harness.record import Record, RecordError
+from benchmarks.harness.recipe import recipes_by_id
+from benchmarks.harness.record import RecordError
 from benchmarks.harness.run import RUNS, Plan
 from benchmarks.report import contents, markdown, sources, validity, written
-from benchmarks.report.document import Block, Column, Document, Section, Table, table_of
-from benchmarks.report.groups import Group, groups
-from benchmarks.report.sections import results
+from benchmarks.report.document import Block, Column, Document, Headline, Section, Table, table_of
+from benchmarks.report.labels import unusual
+from benchmarks.report.sections import protocols, results
 from benchmarks.report.sources import Sources
-from benchmarks.report.statistics import spread
-from benchmarks.report.verdicts.accuracy import interval_text
+from benchmarks.report.verdicts import circumstances, glance
 from benchmarks.report.verdicts.words import Choices
 
 INDEX = "README.md"
 MADE = "Made by `python -m benchmarks results` from the records; nothing in it is typed by hand."
 
 
-class Publication(msgspec.Struct, frozen=True, kw_only=True):
-    """The runs of one machine and date, read."""
+class Published(msgspec.Struct, frozen=True, kw_only=True):
+    """A run, read."""
 
     folder: Path
-    runs: tuple[Path, ...]
-    plans: tuple[Plan, ...]
-    """Of each run."""
+    plan: Plan
     found: Sources
     document: Document
+    """Its report."""
 
     @property
-    def name(self) -> str:
-        """Of its folder."""
-        return self.folder.name
+    def began(self) -> tuple[str, str]:
+        """By what runs are ordered: when the first cell ran, if it is known, and the name."""
+        sittings = [record.turn.sitting for record in self.found.records if record.turn is not None]
+        return min(sittings, default=""), self.folder.name
+
+
+class Publication(msgspec.Struct, frozen=True, kw_only=True):
+    """The runs of one machine and date."""
+
+    name: str
+    runs: tuple[Published, ...]
+    """In the order in which they were made."""
+    found: Sources
+    """All runs together."""
 
 
 def publications(root: Path) -> list[Publication]:
@@ -52,18 +61,36 @@ def publications(root: Path) -> list[Publication]:
     Raises:
         RecordError: a record or a plan cannot be read.
     """
-    folders = [
-        folder for folder in sorted(root.iterdir(), reverse=True) if folder.is_dir() and folder != RUNS
+    return [
+        Publication(
+            name=folder.name,
+            runs=tuple(sorted(map(_read, runs_in(folder)), key=lambda run: run.began)),
+            found=sources.gather(runs_in(folder)),
+        )
+        for folder in folders(root)
     ]
-    return [_read(folder, runs) for folder in folders if (runs := _runs(folder))]
+
+
+def folders(root: Path) -> list[Path]:
+    """Those that hold published runs, the latest first."""
+    found = (folder for folder in sorted(root.iterdir(), reverse=True) if folder.is_dir() and folder != RUNS)
+    return [folder for folder in found if runs_in(folder)]
+
+
+def runs_in(folder: Path) -> tuple[Path, ...]:
+    """The published runs of one machine and date, by name."""
+    return tuple(
+        sorted(run.parent for run in folder.glob("*/plan.json") if (run.parent / "records").is_dir())
+    )
 
 
 def files(root: Path, found: Sequence[Publication]) -> dict[Path, bytes]:
-    """Everything that is generated: each publication's report and plots, and the page that leads to them."""
+    """Everything that is generated: each run's report and plots, and the page that leads to them."""
     made = {
-        one.folder / path: content
+        run.folder / path: content
         for one in found
-        for path, content in written.files(one.folder, one.document, one.found).items()
+        for run in one.runs
+        for path, content in written.files(run.folder, run.document, run.found).items()
     }
     return {**made, root / INDEX: index(found)}
 
@@ -78,23 +105,16 @@ def index(found: Sequence[Publication]) -> bytes:
 # --- How ------------------------------------------------------------------------------------------
 
 
-def _runs(folder: Path) -> tuple[Path, ...]:
-    return tuple(
-        sorted(run.parent for run in folder.glob("*/plan.json") if (run.parent / "records").is_dir())
-    )
+OF_ALL_RUNS = ("Parity", "Not run")
+"""Topics that are told once."""
 
 
-def _read(folder: Path, runs: tuple[Path, ...]) -> Publication:
-    found = sources.gather(runs)
+def _read(run: Path) -> Published:
+    found = sources.gather([run])
     document = contents.document(
-        found,
-        title=folder.name,
-        choices=Choices(),
-        validity=[validity.sentence(run) for run in runs],
+        found, title=f"Run {run.name}", choices=Choices(), validity=[validity.sentence(run)]
     )
-    return Publication(
-        folder=folder, runs=runs, plans=tuple(map(_plan, runs)), found=found, document=document
-    )
+    return Published(folder=run, plan=_plan(run), found=found, document=document)
 
 
 def _plan(run: Path) -> Plan:
@@ -106,90 +126,75 @@ def _plan(run: Path) -> Plan:
 
 
 def _section(one: Publication) -> Section:
-    links = f"[The report as a page]({one.name}/{written.PAGE}), [as tables]({one.name}/{written.MARKDOWN})."
-    blocks: tuple[Block, ...] = (
-        markdown.headlines(one.document.headlines),
-        links,
+    shared = (
+        Headline("Parity", tuple(circumstances.parity(one.found.records))),
+        Headline("Not run", tuple(circumstances.not_run(one.found.records))),
+    )
+    blocks = (
         results.conditions(one.found.records),
+        markdown.headlines(headline for headline in shared if headline.sentences),
     )
     return Section(
         one.name,
         blocks,
         (
+            *(_run_section(one, run) for run in one.runs),
+            Section("Others' figures and ours", _published(one)),
             Section("What was run", (_runs_table(one), _commands(one))),
-            Section("Others' figures and ours", _published(one.found.records)),
         ),
     )
 
 
-class _Row(msgspec.Struct, frozen=True):
-    """Of the table of runs."""
+def _published(one: Publication) -> tuple[Block, ...]:
+    """Of recipes for which others report a figure, in the usual variant."""
+    recipes = recipes_by_id()
+    known = [
+        record
+        for record in one.found.records
+        if record.cell.recipe in recipes and recipes[record.cell.recipe].published and not unusual([record])
+    ]
+    return (protocols.protocols_table(known),) if known else ()
 
-    run: Path
-    records: tuple[Record, ...]
+
+def _run_section(one: Publication, run: Published) -> Section:
+    place = f"{one.name}/{run.folder.name}"
+    told = [headline for headline in run.document.headlines if headline.topic not in OF_ALL_RUNS]
+    links = f"[The report as a page]({place}/{written.PAGE}), [as tables]({place}/{written.MARKDOWN})."
+    blocks: tuple[Block, ...] = (markdown.headlines(told), *glance.blocks(run.found.records), links)
+    return Section(f"Run {run.folder.name}", blocks)
 
 
 def _runs_table(one: Publication) -> Table:
-    rows = []
-    for run in one.runs:
-        paths = {path.resolve() for path in (run / "records").glob("*.json")}
-        records = [
-            record for record in one.found.records if one.found.files[record.cell.id].resolve() in paths
-        ]
-        rows.append(_Row(run, tuple(records)))
-    columns: list[Column[_Row]] = [
-        Column("run", lambda row: row.run.name),
+    columns: list[Column[Published]] = [
+        Column("run", lambda run: run.folder.name),
         Column("tracks", partial(_distinct, "track")),
         Column("architectures", partial(_distinct, "architecture")),
         Column("protocols", partial(_distinct, "protocol")),
         Column("variants", partial(_distinct, "variant")),
         Column("precisions", partial(_distinct, "precision")),
         Column("backends", partial(_distinct, "backend")),
-        Column("cells", lambda row: str(len(row.records)), number=True),
-        Column("failed", lambda row: str(sum(r.status != "ok" for r in row.records)), number=True),
-        Column("hours", lambda row: f"{sum(r.seconds for r in row.records) / 3600:.1f}", number=True),
+        Column("cells", lambda run: str(len(run.found.records)), number=True),
+        Column("failed", lambda run: str(sum(r.status != "ok" for r in run.found.records)), number=True),
+        Column("hours", lambda run: f"{sum(r.seconds for r in run.found.records) / 3600:.1f}", number=True),
         Column("commit", _commits),
     ]
-    return table_of("What was run", rows, columns)
+    return table_of("What was run", one.runs, columns)
 
 
-def _distinct(field: str, row: _Row) -> str:
-    return ", ".join(dict.fromkeys(str(getattr(record.cell, field)) for record in row.records))
+def _distinct(field: str, run: Published) -> str:
+    return ", ".join(dict.fromkeys(str(getattr(record.cell, field)) for record in run.found.records))
 
 
-def _commits(row: _Row) -> str:
-    found = (record.environment for record in row.records)
+def _commits(run: Published) -> str:
+    found = (record.environment for record in run.found.records)
     return ", ".join(dict.fromkeys(one.git_commit[:10] for one in found if one and one.git_commit))
 
 
 def _commands(one: Publication) -> str:
     """How to run it again."""
-    lines = ["```console"]
-    for run, plan in zip(one.runs, one.plans, strict=True):
-        lines += [
-            shlex.join(("python", "-m", "benchmarks", "run", *words, "--run", run.name))
-            for words in plan.asked
-        ]
-    return "\n".join((*lines, "```")) if len(lines) > 1 else ""
-
-
-def _published(records: Iterable[Record]) -> tuple[Block, ...]:
-    """Of recipes for which others report a figure."""
-    recipes = recipes_by_id()
-    rows = [
-        (recipes[group.cell.recipe], group)
-        for group in groups(records)
-        if group.cell.recipe in recipes and recipes[group.cell.recipe].published and not group.variant
+    lines = [
+        shlex.join(("python", "-m", "benchmarks", "run", *words, "--run", run.folder.name))
+        for run in one.runs
+        for words in run.plan.asked
     ]
-    columns: list[Column[tuple[Recipe, Group]]] = [
-        Column("document", lambda row: row[0].seed_document),
-        Column("recipe", lambda row: row[0].id),
-        Column("backend", lambda row: row[1].backend),
-        Column(
-            "published", lambda row: "; ".join(f"{one.accuracy} ({one.source})" for one in row[0].published)
-        ),
-        Column("seeds", lambda row: str(len(row[1].seeds)), number=True),
-        Column("ours [95 %]", lambda row: f"{spread(row[1].accuracies).mean:.3f} {interval_text(row[1])}"),
-        Column("why they differ", lambda row: row[0].difference),
-    ]
-    return (table_of("Others' figures and ours", rows, columns),) if rows else ()
+    return "\n".join(("```console", *lines, "```")) if lines else ""

@@ -12,15 +12,17 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from benchmarks.harness import record
+from benchmarks.harness.environment import PROJECT
 from benchmarks.report import markdown
 from benchmarks.report.document import Block
 from benchmarks.report.groups import groups
 from benchmarks.report.sections import equality, latency, overhead, parts, protocols, results, speed
-from benchmarks.report.verdicts import accuracy, findings
+from benchmarks.report.verdicts import accuracy, findings, glance
 from benchmarks.report.verdicts.words import Choices
 
 MAKERS: dict[str, Callable[[Sequence[record.Record]], Iterable[Block]]] = {
     "verdicts": lambda records: [markdown.headlines(findings(records, Choices(), {}).headlines)],
+    "glance": glance.blocks,
     "accuracy": lambda records: [accuracy.groups_table(groups(records))],
     "table": results.overview,
     "parity": lambda records: [equality.parity_table(records)],
@@ -41,6 +43,11 @@ BLOCK = re.compile(
     ".*?(?P<end><!-- end -->)",
     re.DOTALL,
 )
+
+
+def pages() -> list[Path]:
+    """The project's own, README first."""
+    return [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
 
 
 def regenerate(text: str, project: Path) -> str:

@@ -120,18 +120,6 @@ def mcnemar(first: Sequence[int], second: Sequence[int]) -> tuple[int, int, floa
     return only_first, only_second, _mcnemar_p(only_first, only_second)
 
 
-def least_difference(discordant: int) -> int | None:
-    """The smallest surplus of images right on one side only that the exact test would have called
-    significant, with as many images on which the two differ; None if no split of so few would.
-
-    For 8 images that is 8: all of them on one side (p = 2 / 2**8).
-    """
-    for surplus in range(discordant % 2, discordant + 1, 2):
-        if _mcnemar_p((discordant + surplus) // 2, (discordant - surplus) // 2) < ALPHA:
-            return surplus
-    return None
-
-
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
     """Accuracy of one side less that of another, over the same seeds and the same images."""
 

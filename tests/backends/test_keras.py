@@ -193,6 +193,16 @@ class TestSeed:
         backend.build(backend._spec)
         assert all(np.array_equal(first[name], again) for name, again in backend.export_weights().items())
 
+    def test_an_epoch_s_seed_leaves_compiled_kernels_alone(self, tf, monkeypatch):
+        from tensorflow.python.eager import context
+
+        backend, cleared = make(), []
+        monkeypatch.setattr(context.Context, "_set_global_seed", lambda _self, seed: cleared.append(seed))
+        backend.reseed(1)
+        assert not cleared
+        tf.random.set_seed(1)  # what would clear them
+        assert cleared
+
 
 def executed(function: Any) -> collections.Counter[str]:
     """Types of the operations that a traced function executes.

@@ -10,7 +10,6 @@ from typer.testing import CliRunner, Result
 
 from backends.base import UsageError
 from benchmarks.__main__ import app
-from benchmarks.harness.environment import PROJECT
 from benchmarks.report.check.rules import RULES
 from tests.benchmarks.report.check.drafts import MATCHED, Draft
 
@@ -119,12 +118,3 @@ class TestNothingToJudge:
 
     def test_no_run_is_asked_for(self):
         assert check().exit_code == 2
-
-
-def test_committed_records_are_read(tmp_path):
-    """A committed folder is a run like any other, by its path."""
-    folder = PROJECT / "results/epyc-2-cores-2026-11-22/speed"
-    if not folder.is_dir():
-        pytest.skip("no committed records in this copy")
-    answer = check(folder, "--rule", "schema", "--rule", "gate", "--rule", "batches", "--rule", "accuracy")
-    assert answer.exit_code == 0, answer.output

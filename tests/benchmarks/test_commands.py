@@ -90,7 +90,7 @@ class TestStudies:
         start = ("--weights", str(start_of(tmp_path)))
         answer = command(*words, *start)
         assert answer.returncode == 0, answer.stderr
-        assert "advice    try " in answer.stdout and "next      pytest benchmarks" in answer.stdout
+        assert "advice    try " in answer.stdout and "next      python -m benchmarks run" in answer.stdout
         evidence = json.loads(command(*words, *start, "--json").stdout)["evidence"]
         assert evidence["images"] == 20 and evidence["classes"] == ["blue", "red"]
 

@@ -78,16 +78,17 @@ def watched(work: Callable[[], Result]) -> tuple[Result, Conditions]:
 
 
 def undisturbed(
-    work: Callable[[], Result], attempts: int
+    work: Callable[[], Result], attempts: int, *, steady: Callable[[Result], bool]
 ) -> tuple[Result, Conditions, list[tuple[Result, Conditions]]]:
-    """Do the work, again and again while it is disturbed: the last result with its conditions, which are
-    noisy if all were, and those given up."""
-    disturbed: list[tuple[Result, Conditions]] = []
+    """Do the work, again and again while it is disturbed or does not become steady: the last result with its
+    conditions, which are noisy if all were, and those given up."""
+    given_up: list[tuple[Result, Conditions]] = []
     while True:
         result, conditions = watched(work)
-        if not conditions.noisy or len(disturbed) + 1 >= attempts:
-            return result, conditions, disturbed
-        disturbed.append((result, conditions))
+        sound = steady(result) and not conditions.noisy
+        if sound or len(given_up) + 1 >= attempts:
+            return result, conditions, given_up
+        given_up.append((result, conditions))
         time.sleep(PAUSE)
 
 

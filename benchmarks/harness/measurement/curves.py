@@ -96,6 +96,7 @@ def _point(backend: Backend, cell: Cell, wanted: Combination, batch: tuple[objec
     (train, inference), quiet, _ = conditions.undisturbed(
         lambda: (timing(partial(backend.train_step, batch)), timing(partial(backend.logits, batch))),
         cell.profile.timing_attempts,
+        steady=lambda both: all(blocks.steady for blocks in both),
     )
     spec = cell.recipe.model(classes=CLASSES, image_size=wanted.image_size)
     per_image = flops.training_flops(spec, cell.recipe.phases[-1].trainable.first)

@@ -25,10 +25,11 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """A timing that was disturbed, and repeated."""
+    """A timing that was disturbed or did not become steady, and was repeated."""
 
     train_images_per_second: float
     conditions: Conditions
+    steady: bool = True
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,7 +119,7 @@ class Throughput(msgspec.Struct, frozen=True, kw_only=True):
     inference_conditions: Conditions | None = None
     """While the inference blocks were timed."""
     disturbed: tuple[Attempt, ...] = ()
-    """Earlier timings, given up since they were disturbed."""
+    """Earlier timings, given up since they were disturbed or did not become steady."""
 
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from operator import attrgetter
 from statistics import median
 
 import msgspec
@@ -51,6 +52,7 @@ def measure(trainer: Trainer, trained: Trained) -> Throughput:
         partial(until_steady, partial(backend.train_step, batch), backend.stopwatch, limit=limit,
                 least=LEAST * limit),
         profile.timing_attempts,
+        steady=attrgetter("steady"),
     )  # fmt: skip
     _require_trained(backend, weights)
     say(Stage(text="timing the parts of an epoch"))
@@ -63,7 +65,9 @@ def measure(trainer: Trainer, trained: Trained) -> Throughput:
     images: Pipeline = trained.train if trained.body is None else trainer.images(part, training=False)
     seen = _images_of(next(iter(images)))
     inference, quiet_too, _ = conditions.undisturbed(
-        partial(_inference, backend, seen, limit=limit / 2), profile.timing_attempts
+        partial(_inference, backend, seen, limit=limit / 2),
+        profile.timing_attempts,
+        steady=attrgetter("steady"),
     )
     by_batch = tuple(
         _rate(backend, seen, size, limit=limit / 16)
@@ -105,7 +109,7 @@ def measure(trainer: Trainer, trained: Trained) -> Throughput:
         conditions=quiet,
         inference_conditions=quiet_too,
         disturbed=tuple(
-            Attempt(train_images_per_second=size / blocks.median, conditions=found)
+            Attempt(train_images_per_second=size / blocks.median, conditions=found, steady=blocks.steady)
             for blocks, found in disturbed
         ),
     )

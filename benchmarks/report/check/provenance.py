@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from statistics import NormalDist
 
 import backends
-from benchmarks.harness.data import DRAWN
 from benchmarks.harness.duplicates import Duplicate
 from benchmarks.harness.record import Accuracy, Data, Environment, Record
 from benchmarks.report.check.evidence import Evidence, parted
 from benchmarks.report.check.files import RUN_AGAIN
 from benchmarks.report.check.findings import Finding, Note, Violation
+from benchmarks.report.labels import shows_hot_dogs
 
 MOST_SHARED = 0.01
 """Share of the test images that may be in the training set too: they can move an accuracy by so much at most,
@@ -25,8 +25,6 @@ and some of the photographs are mislabelled."""
 PUBLISHED = 0.96
 """Where those end. The 95 % interval of an accuracy that alarms begins above it: two wrong of 150 are within
 chance of what others reached, and 10 of 800 are not."""
-ALARMING_CLASSES = frozenset({"hotdog", "not-hotdog"})
-"""What those photographs show, under whatever name somebody keeps them."""
 Z = NormalDist().inv_cdf(0.975)
 """Standard deviations on either side of a 95 % interval."""
 
@@ -92,7 +90,7 @@ def wilson_low(share: float, images: int) -> float:
 
 def _too_good(data: Data, accuracy: Accuracy) -> bool:
     """Whether an accuracy on photographs of hot dogs raises the alarm. The drawn images are easier."""
-    if data.name in DRAWN or set(data.classes) != ALARMING_CLASSES:
+    if not shows_hot_dogs(data):
         return False
     share = min(accuracy.test, 1.0)  # that a record says more is the accuracy rule's to report
     return share > ALARM and wilson_low(share, accuracy.images) > PUBLISHED

@@ -1,5 +1,5 @@
-"""The rules of a valid run, in the order of README's section Rules. To add one, write its function, put it
-here, and give it a fixture that breaks it in tests/benchmarks/report/check/."""
+"""The rules of a valid run, in the order of the section Rules in `docs/verdicts.md`. To add one, write its
+function, put it here, and give it a fixture that breaks it in tests/benchmarks/report/check/."""
 
 from __future__ import annotations
 

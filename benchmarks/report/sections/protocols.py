@@ -2,49 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from statistics import median
+
+import msgspec
 
 from benchmarks.harness.recipe import Recipe, recipes_by_id
-from benchmarks.harness.record import Record
-from benchmarks.report.document import Column, Table, table_of
-from benchmarks.report.labels import backend_title, data_key, in_words, place, unusual, variant_place
-from benchmarks.report.sections.results import accuracy_order, accuracy_text
-from benchmarks.report.statistics import ALPHA, least_difference, mcnemar
+from benchmarks.harness.record import CellDescription, Record
+from benchmarks.report.document import Column, Table, filled, table_of
+from benchmarks.report.groups import Group, groups
+from benchmarks.report.labels import backend_title, data_key, place, run_of, unusual, variant_place
+from benchmarks.report.statistics import spread
 from benchmarks.report.training_time import training_seconds
+from benchmarks.report.verdicts.accuracy import Compared, accuracy_text, difference_text, tested
+from benchmarks.report.verdicts.comparisons import Pair, Scene, network_of
+from benchmarks.report.verdicts.words import Choices, count_of, p_text
 
 
-def protocols_table(records: Iterable[Record]) -> Table:
-    """One row per cell: what the document's authors report, what we got, and why the two are not the same."""
-    recipes = recipes_by_id()
-    rows = [
-        (recipes[record.cell.recipe], record)
-        for record in sorted(records, key=_place)
-        if record.cell.recipe in recipes
-    ]
-    columns: list[Column[tuple[Recipe, Record]]] = [
-        Column("document", lambda row: row[0].seed_document),
-        Column("protocol", lambda row: row[0].protocol),
-        Column("recipe", lambda row: row[0].id),
-        Column("backend", lambda row: backend_title(row[1].cell.backend)),
-        Column("architecture", lambda row: row[1].cell.architecture),
-        *(Column(field, partial(_field, field)) for field in unusual(record for _, record in rows)),
-        Column("published", _published),
-        Column(
-            "ours [95 %]",
-            lambda row: accuracy_text(row[1]),
-            order=lambda row: accuracy_order(row[1]),
-            record=lambda row: row[1].cell.id,
-        ),
-        Column("epochs", lambda row: epochs_text(row[1])),
-        Column(
-            "training s",
-            lambda row: f"{training_seconds(row[1]):.0f}" if row[1].accuracy else "",
-            number=True,
-        ),
-        Column("why they differ", lambda row: row[0].difference),
+class Row(msgspec.Struct, frozen=True):
+    """The seeds of a recipe in a backend; a failed cell, where none ended well."""
+
+    recipe: Recipe
+    group: Group | None
+    records: tuple[Record, ...]
+
+    @property
+    def cell(self) -> CellDescription:
+        """Of the first."""
+        return self.records[0].cell
+
+
+def protocols_table(records: Sequence[Record]) -> Table:
+    """One row per recipe and backend: what the document's authors report, what we got, and why the two are
+    not the same."""
+    rows = _rows(records)
+    columns: list[Column[Row]] = [
+        *filled(rows, [Column("run", lambda row: run_of(row.records[0]))]),
+        Column("document", lambda row: row.recipe.seed_document),
+        Column("protocol", lambda row: row.recipe.protocol),
+        Column("recipe", lambda row: row.recipe.id),
+        Column("backend", lambda row: backend_title(row.cell.backend)),
+        Column("network", lambda row: network_of(row.group) if row.group else row.cell.architecture),
+        *(Column(field, partial(_field, field)) for field in unusual(r for row in rows for r in row.records)),
+        Column("published", lambda row: published_text(row.recipe)),
+        Column("seeds", lambda row: str(len(row.group.seeds)) if row.group else "", number=True),
+        Column("ours [95 %]", _ours, order=_mean, record=lambda row: row.cell.id),
+        Column("epochs", lambda row: "; ".join(dict.fromkeys(filter(None, map(epochs_text, row.records))))),
+        Column("training s", _training, number=True),
+        Column("why they differ", lambda row: row.recipe.difference),
     ]
     return table_of("The documents' figures and ours", rows, columns)
+
+
+def published_text(recipe: Recipe) -> str:
+    """What others report, and who."""
+    return "; ".join(f"{figure.accuracy} ({figure.source})" for figure in recipe.published) or "none"
 
 
 def is_documented(record: Record) -> bool:
@@ -68,52 +81,92 @@ def epochs_text(record: Record) -> str:
 
 
 def claims(records: Sequence[Record]) -> str:
-    """For each claim whose two recipes are both among the records: what a paired test says of it."""
+    """For each claim whose two recipes are both among the records: what paired tests say of it, all claims
+    being one family of tests."""
     recipes = recipes_by_id()
-    cells = {(r.cell.recipe, *_conditions(r)): r for r in records if r.status == "ok"}
-    lines = []
-    for (name, *conditions), record in sorted(cells.items(), key=lambda item: item[1].cell.id):
-        recipe = recipes.get(str(name))
-        if recipe is None or recipe.claim is None:
-            continue
-        other = cells.get((recipe.claim.against, *conditions))
-        if other is not None:
-            lines.append(_verdict(recipe, record, other))
-    return "\n".join(lines)
+    found = groups(records)
+    by_recipe = {(group.cell.recipe, *_conditions(group)): group for group in found}
+    members = []
+    for group in found:
+        recipe = recipes.get(group.cell.recipe)
+        if recipe is not None and recipe.claim is not None:
+            other = by_recipe.get((recipe.claim.against, *_conditions(group)))
+            if other is not None:
+                members.append(Pair(Scene("protocols", (group, other)), group, other))
+    return "\n".join(map(_told, tested(members, Choices().margin)))
 
 
-def _conditions(record: Record) -> tuple[object, ...]:
-    """What two cells must share to be compared."""
-    cell = record.cell
-    size = record.training.image_size if record.training else None
-    return (cell.backend, cell.seed, cell.variant, cell.device, cell.precision, size, *data_key(record))
+# --- How ------------------------------------------------------------------------------------------
 
 
-def _verdict(recipe: Recipe, record: Record, other: Record) -> str:
-    assert recipe.claim is not None and record.accuracy is not None and other.accuracy is not None
-    only, only_other, p = mcnemar(record.accuracy.correct, other.accuracy.correct)
-    if p >= ALPHA:
-        least = least_difference(only + only_other)
-        accurate = "more accurate: **no difference shown**"
-        if least is not None:
-            accurate += f" (could have shown {least / record.accuracy.images:.3f})"
-    else:
-        accurate = f"more accurate: **{'yes' if only > only_other else 'no, less'}**"
+def _rows(records: Sequence[Record]) -> list[Row]:
+    recipes = recipes_by_id()
+    known = [record for record in records if record.cell.recipe in recipes]
+    found = [
+        Row(recipes[group.cell.recipe], group, (*group.records, *group.failed)) for group in groups(known)
+    ]
+    told = {record.cell.id for row in found for record in row.records}
+    found += [Row(recipes[r.cell.recipe], None, (r,)) for r in known if r.cell.id not in told]
+    return sorted(found, key=_place)
+
+
+def _place(row: Row) -> tuple[object, ...]:
+    cell = row.cell
+    variant = variant_place(cell.variant, cell.precision)
     return (
-        f"- {recipe.seed_document} says: {recipe.claim.text}. {record.cell.architecture} in"
-        f" {backend_title(record.cell.backend)}{_variant(record)}, `{recipe.id}` against"
-        f" `{recipe.claim.against}`: {accurate}"
-        f" ({record.accuracy.test:.3f} against {other.accuracy.test:.3f}; {only} images right only here,"
-        f" {only_other} only there, exact McNemar p = {p:.2g}). Training time:"
-        f" {_times(training_seconds(other), training_seconds(record))} in all,"
-        f" {_times(_seconds_per_epoch(other), _seconds_per_epoch(record))} per epoch (one run each, not"
-        " interleaved)."
+        run_of(row.records[0]),
+        cell.architecture,
+        place(cell.protocol),
+        cell.recipe,
+        cell.backend,
+        variant,
     )
 
 
-def _variant(record: Record) -> str:
-    cell = record.cell
-    return f" ({in_words(cell.variant, cell.precision, cell.device)})" if unusual([record]) else ""
+def _ours(row: Row) -> str:
+    return accuracy_text(row.group) if row.group else row.records[0].status
+
+
+def _mean(row: Row) -> float | None:
+    return spread(row.group.accuracies).mean if row.group else None
+
+
+def _training(row: Row) -> str:
+    return f"{median(map(training_seconds, row.group.records)):.0f}" if row.group else ""
+
+
+def _field(field: str, row: Row) -> str:
+    return str(getattr(row.cell, field))
+
+
+def _conditions(group: Group) -> tuple[object, ...]:
+    """What two groups must share to be compared."""
+    record, cell = group.records[0], group.cell
+    of_cell = cell.backend, cell.variant, cell.device, cell.precision, group.image_size
+    return (run_of(record), *of_cell, *data_key(record))
+
+
+def _told(row: Compared) -> str:
+    first, second = row.pair.first, row.pair.second
+    recipe = recipes_by_id()[first.cell.recipe]
+    assert recipe.claim is not None
+    variant = f" ({first.variant})" if first.variant else ""
+    found = row.difference
+    means = [f"{spread(group.accuracies).mean:.3f}" for group in (first, second)]
+    return (
+        f"- {recipe.seed_document} says: {recipe.claim.text}. {network_of(first)} in"
+        f" {first.backend}{variant}, `{recipe.id}` against `{recipe.claim.against}`: accuracy"
+        f" **{row.verdict}** ({means[0]} against {means[1]},"
+        f" {difference_text(found.estimate, found.low, found.high)} points,"
+        f" {count_of(len(row.seeds), 'seed')}, p = {p_text(row.tested.p)}). Training time:"
+        f" {_times(_typical(second, training_seconds), _typical(first, training_seconds))} in all,"
+        f" {_times(_typical(second, _seconds_per_epoch), _typical(first, _seconds_per_epoch))} per epoch"
+        " (median seeds; told, not tested)."
+    )
+
+
+def _typical(group: Group, seconds: Callable[[Record], float]) -> float:
+    return median(map(seconds, group.records))
 
 
 def _times(other: float, own: float) -> str:
@@ -123,17 +176,3 @@ def _times(other: float, own: float) -> str:
 
 def _seconds_per_epoch(record: Record) -> float:
     return sum(row.train_seconds for row in record.curve) / len(record.curve)
-
-
-def _published(row: tuple[Recipe, Record]) -> str:
-    return "; ".join(f"{figure.accuracy} ({figure.source})" for figure in row[0].published) or "none"
-
-
-def _field(field: str, row: tuple[Recipe, Record]) -> str:
-    return str(getattr(row[1].cell, field))
-
-
-def _place(record: Record) -> tuple[object, ...]:
-    cell = record.cell
-    variant = variant_place(cell.variant, cell.precision)
-    return (cell.architecture, place(cell.protocol), cell.recipe, cell.backend, variant, cell.seed)

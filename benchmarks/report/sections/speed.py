@@ -104,7 +104,7 @@ def method(rows: Sequence[Variant]) -> str:
 
 
 def disturbances(records: Iterable[Record]) -> tuple[Block, ...]:
-    """Cells whose timing was disturbed: why, and how often it was repeated."""
+    """Cells whose timing was disturbed or had to be repeated: why, and how often."""
     timed = [
         record
         for record in records
@@ -114,7 +114,7 @@ def disturbances(records: Iterable[Record]) -> tuple[Block, ...]:
         return ()
     rows = [record for record in timed if _noisy(record) or _repeated(record)]
     if not rows:
-        return ("No timing was disturbed by other work on the machine.",)
+        return ("No timing was disturbed by other work on the machine, and none had to be repeated.",)
     columns: list[Column[Record]] = [
         Column("cell", lambda record: record.cell.id, record=lambda record: record.cell.id),
         Column("while its figure was taken", lambda record: "; ".join(_noisy(record)) or QUIET),
@@ -122,8 +122,8 @@ def disturbances(records: Iterable[Record]) -> tuple[Block, ...]:
         Column("since before", _before),
     ]
     told = (
-        f"Noisy cells: {sum(bool(_noisy(record)) for record in rows)}. Disturbed timings that were given up"
-        f" and repeated: {sum(len(_repeated(record)) for record in rows)}."
+        f"Noisy cells: {sum(bool(_noisy(record)) for record in rows)}. Timings that were given up and"
+        f" repeated: {sum(len(_repeated(record)) for record in rows)}."
     )
     return told, table_of("Cells whose timing was disturbed", rows, columns)
 
@@ -147,7 +147,11 @@ def _repeated(record: Record) -> tuple[Attempt, ...]:
 
 
 def _before(record: Record) -> str:
-    reasons = (reason for attempt in _repeated(record) for reason in attempt.conditions.noisy)
+    reasons = [
+        reason
+        for attempt in _repeated(record)
+        for reason in (*attempt.conditions.noisy, *(() if attempt.steady else ("not steady",)))
+    ]
     return "; ".join(dict.fromkeys(reasons))
 
 

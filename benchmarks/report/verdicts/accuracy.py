@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -11,7 +11,7 @@ from benchmarks.report.document import Column, Section, Table, filled, table_of
 from benchmarks.report.groups import Group
 from benchmarks.report.labels import run_of
 from benchmarks.report.statistics import ALPHA, Difference, holm, paired_difference, spread, wilson
-from benchmarks.report.verdicts.comparisons import Kind, Pair, in_full, network_of, pairs, tracks
+from benchmarks.report.verdicts.comparisons import Division, Kind, Pair, divisions, in_full, network_of, pairs
 from benchmarks.report.verdicts.words import (
     Outcome,
     in_points,
@@ -57,27 +57,32 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Family(msgspec.Struct, frozen=True, kw_only=True):
-    """All comparisons of a kind in a track: of these the p-values are Holm's."""
+    """All comparisons of a kind in a division: of these the p-values are Holm's."""
 
     kind: Kind
-    track: str
+    division: Division
     rows: tuple[Compared, ...]
 
 
 def families(groups: Sequence[Group], margin: float) -> list[Family]:
     """Every comparison that the groups allow."""
     return [
-        Family(kind=kind, track=track, rows=tuple(rows))
+        Family(kind=kind, division=division, rows=tuple(rows))
         for kind in TITLES
-        for track in tracks(groups)
-        if (rows := compare(kind, [group for group in groups if group.cell.track == track], margin))
+        for division in divisions(kind, groups)
+        if (rows := compare(kind, division.groups, margin))
     ]
 
 
 def compare(kind: Kind, groups: Sequence[Group], margin: float) -> list[Compared]:
-    """All comparisons of a kind, as one family of tests: p-values are Holm's, over all of them."""
+    """All comparisons of a kind, as one family of tests."""
+    return tested(pairs(kind, groups), margin)
+
+
+def tested(members: Iterable[Pair], margin: float) -> list[Compared]:
+    """Pairs that share a seed, as one family of tests: p-values are Holm's, over all of them."""
     found = []
-    for pair in pairs(kind, groups):
+    for pair in members:
         seeds = tuple(sorted(set(pair.first.seeds) & set(pair.second.seeds)))
         if seeds:
             sides = pair.first.correct(seeds), pair.second.correct(seeds)
@@ -101,7 +106,7 @@ def section(groups: Sequence[Group], families: Sequence[Family]) -> Section:
     """The accuracy of each group, and a table for each family."""
     parts = []
     for family in families:
-        title = f"{TITLES[family.kind]}, {family.track} track"
+        title = f"{TITLES[family.kind]}, {family.division.title}"
         parts.append(Section(title, (comparison_table(title, family.rows),)))
     return Section("Accuracy", (groups_table(groups),) if groups else (), tuple(parts))
 
@@ -177,6 +182,11 @@ def _mean(group: Group) -> str:
 def _deviation(group: Group) -> str:
     deviation = spread(group.accuracies).deviation
     return "" if deviation is None else f"{deviation:.3f}"
+
+
+def accuracy_text(group: Group) -> str:
+    """The mean over seeds with its interval: `0.945 [0.933, 0.957]`."""
+    return f"{_mean(group)} {interval_text(group)}"
 
 
 def interval_text(group: Group) -> str:

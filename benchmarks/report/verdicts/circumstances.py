@@ -8,7 +8,7 @@ import backends
 from benchmarks.harness.data import DRAWN
 from benchmarks.harness.plan import DEFAULT_PROTOCOLS
 from benchmarks.harness.record import Gate, Record
-from benchmarks.report.labels import USUAL, backend_title
+from benchmarks.report.labels import USUAL, backend_title, shows_hot_dogs
 from benchmarks.report.verdicts.words import ENOUGH_SEEDS, count_of, listed
 
 MOST_FAILED = 3
@@ -87,6 +87,9 @@ def not_run(records: Sequence[Record]) -> Iterable[str]:
         yield (
             f"official ImageNet weights of {listed(drawn)}, which start from drawings: `--weights imagenet`."
         )
+    hot_dogs = {cell.data.name for cell in cells if shows_hot_dogs(cell.data)}
+    if hot_dogs and "hotdog" not in hot_dogs:
+        yield "the book's own photographs of hot dogs: `--data hotdog` fetches them."
     missing = [name for name in DEFAULT_PROTOCOLS if name not in {cell.protocol for cell in cells}]
     if cells and missing:
         yield f"{listed(missing)}: `--protocol {','.join(missing)}`."

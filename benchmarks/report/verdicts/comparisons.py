@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import combinations
 from typing import Literal
 
@@ -61,11 +61,6 @@ class Pair(msgspec.Struct, frozen=True):
         """What tells them apart."""
         return name_in(self.kind, self.first), name_in(self.kind, self.second)
 
-    @property
-    def usual(self) -> bool:
-        """Whether both are of the variant that goes unsaid."""
-        return not (self.first.variant or self.second.variant)
-
 
 def name_in(kind: Kind, group: Group) -> str:
     """What a group is called among those that it is compared with."""
@@ -82,10 +77,31 @@ def network_of(group: Group) -> str:
     return f"{group.cell.architecture} {group.image_size} px" if group.image_size else group.cell.architecture
 
 
-def tracks(groups: Iterable[Group]) -> list[str]:
-    """Those that there are, the closed one first."""
-    found = {group.cell.track for group in groups}
-    return [track for track in ("matched", "native") if track in found]
+class Division(msgspec.Struct, frozen=True):
+    """Groups whose comparisons of a kind are one family of tests: those of a track, the usual variant apart
+    from the others, so that what is said of frameworks as they come rests on no more tests than it takes."""
+
+    track: str
+    usual: bool
+    groups: tuple[Group, ...]
+
+    @property
+    def title(self) -> str:
+        """In words."""
+        return f"{self.track} track" if self.usual else f"{self.track} track, other variants"
+
+
+def divisions(kind: Kind, groups: Sequence[Group]) -> list[Division]:
+    """Those that there are, closed results first. Variants are compared with the usual one: there a track is
+    one."""
+    found = []
+    for track in ("matched", "native"):
+        of_track = [group for group in groups if group.cell.track == track]
+        for usual in (True, False):
+            members = [one for one in of_track if kind == "variants" or (not one.variant) == usual]
+            if members and (usual or kind != "variants"):
+                found.append(Division(track, usual, tuple(members)))
+    return found
 
 
 def scenes(kind: Kind, groups: Iterable[Group]) -> list[Scene]:

@@ -12,7 +12,7 @@ from benchmarks.report.groups import Group
 from benchmarks.report.labels import USUAL, run_of
 from benchmarks.report.statistics import spread
 from benchmarks.report.verdicts import accuracy, circumstances, cost, speed
-from benchmarks.report.verdicts.comparisons import Pair, in_full
+from benchmarks.report.verdicts.comparisons import in_full
 from benchmarks.report.verdicts.words import (
     ENOUGH_SEEDS,
     count_of,
@@ -51,18 +51,18 @@ def headlines(
 
 
 def _accuracy(families: Sequence[accuracy.Family]) -> Iterable[str]:
+    families = _usual(families)
     for family in families:
-        rows = _usual(family.rows, lambda row: row.pair)
         if family.kind == "backends":
-            for place, of_place in _by(rows, lambda row: row.pair.scene.place):
+            for place, of_place in _by(family.rows, lambda row: row.pair.scene.place):
                 outcome = _by_protocol(of_place, lambda row: row.pair.first.protocol, _of_backends)
                 yield f"{place} ({_sample(of_place)}), {outcome}."
         elif family.kind == "protocols":
-            rows = [row for row in rows if row.pair.second.cell.protocol == "scratch"]
+            rows = [row for row in family.rows if row.pair.second.cell.protocol == "scratch"]
             for place, of_place in _by(rows, lambda row: row.pair.scene.place):
                 outcome = _by_protocol(of_place, lambda row: row.pair.names[0], _of_protocols)
                 yield f"{place}, against scratch: {outcome}."
-    yield from _advice([row for family in families for row in _usual(family.rows, lambda row: row.pair)])
+    yield from _advice([row for family in families for row in family.rows])
 
 
 def _by_protocol(
@@ -158,7 +158,7 @@ def _advice(rows: Sequence[accuracy.Compared]) -> Iterable[str]:
     expected = [row.difference.least_of(ENOUGH_SEEDS, row.alpha) for row in few]
     known = [least for least in expected if least is not None]
     if known:
-        least = f"{points(min(known))} to {points(max(known))}" if len(known) > 1 else points(known[0])
+        least = " to ".join(dict.fromkeys((points(min(known)), points(max(known)))))
         yield (
             f"what is undecided is so for want of seeds: {ENOUGH_SEEDS} that vary as these do would show"
             f" differences of {least} points (`--seeds {ENOUGH_SEEDS}`)."
@@ -172,7 +172,8 @@ def _speed(records: Sequence[Record], families: Sequence[speed.Family]) -> Itera
     """Of the matched track alone: in the native one networks differ too."""
     told = False
     for family in families:
-        if (family.kind, family.track, family.metric) != ("backends", "matched", speed.TRAINING):
+        of_what = family.kind, family.division.track, family.metric
+        if of_what != ("backends", "matched", speed.TRAINING):
             continue
         for place, of_place in _by(family.rows, lambda row: row.pair.scene.place):
             for variant, of_variant in _by(of_place, lambda row: in_full(row.pair.first)):
@@ -265,10 +266,14 @@ def _seconds(row: cost.Reached) -> str:
 # --- How ------------------------------------------------------------------------------------------
 
 
-def _usual(rows: Sequence[Item], pair: Callable[[Item], Pair]) -> list[Item]:
-    """Those of the usual variant where there are any: the first screen is for these. Their tests are those of
-    the whole family."""
-    return [row for row in rows if pair(row).usual] or list(rows)
+def _usual(families: Sequence[accuracy.Family]) -> list[accuracy.Family]:
+    """Those of the usual variant where there are any: the first screen is for these."""
+    usual = {(family.kind, family.division.track) for family in families if family.division.usual}
+    return [
+        family
+        for family in families
+        if family.division.usual or (family.kind, family.division.track) not in usual
+    ]
 
 
 def _by(items: Iterable[Item], key: Callable[[Item], Key]) -> list[tuple[Key, list[Item]]]:

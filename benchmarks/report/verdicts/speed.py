@@ -13,7 +13,7 @@ from benchmarks.report.document import Block, Column, Section, Table, table_of
 from benchmarks.report.groups import Group
 from benchmarks.report.statistics import ALPHA, Ratio, holm, ratio_of_means
 from benchmarks.report.verdicts.accuracy import shared_columns
-from benchmarks.report.verdicts.comparisons import Kind, Pair, pairs, tracks
+from benchmarks.report.verdicts.comparisons import Division, Kind, Pair, divisions, pairs
 from benchmarks.report.verdicts.words import Outcome, count_of, least_ratio, p_text, verdict
 
 
@@ -30,6 +30,8 @@ EPOCHS = Metric("Whole epochs, input included", lambda throughput: throughput.en
 INFERENCE = Metric("Inference", lambda throughput: throughput.inference_images_per_second)
 METRICS = (TRAINING, EPOCHS, INFERENCE)
 KINDS: tuple[Kind, ...] = ("backends", "variants")
+NO_RATE = "no rate"
+"""Why a rate is none: it is infinite, or nothing."""
 
 
 class Alternation(msgspec.Struct, frozen=True):
@@ -67,10 +69,10 @@ class Left(msgspec.Struct, frozen=True):
 
 
 class Family(msgspec.Struct, frozen=True, kw_only=True):
-    """All comparisons of a kind in a track in one metric: of these the p-values are Holm's."""
+    """All comparisons of a kind in a division in one metric: of these the p-values are Holm's."""
 
     kind: Kind
-    track: str
+    division: Division
     metric: Metric
     rows: tuple[Compared, ...]
     left: tuple[Left, ...]
@@ -80,13 +82,14 @@ def families(groups: Sequence[Group], margin: float) -> list[Family]:
     """Every comparison that the groups allow, and those that cannot be made."""
     found = []
     for kind in KINDS:
-        for track in tracks(groups):
-            of_track = [group for group in groups if group.cell.track == track]
+        for division in divisions(kind, groups):
             for metric in METRICS:
-                rows, left = compare(kind, metric, of_track, margin)
+                rows, left = compare(kind, metric, division.groups, margin)
                 if rows or left:
                     found.append(
-                        Family(kind=kind, track=track, metric=metric, rows=tuple(rows), left=tuple(left))
+                        Family(
+                            kind=kind, division=division, metric=metric, rows=tuple(rows), left=tuple(left)
+                        )
                     )
     return found
 
@@ -124,18 +127,19 @@ def section(families: Sequence[Family]) -> Section:
     """A table for each family, and why others could not be compared."""
     parts = []
     for kind in KINDS:
-        for track in dict.fromkeys(family.track for family in families if family.kind == kind):
+        of_kind = [family for family in families if family.kind == kind]
+        for title in dict.fromkeys(family.division.title for family in of_kind):
             blocks: list[Block] = []
             left: list[Left] = []
-            for family in families:
-                if (family.kind, family.track) == (kind, track):
+            for family in of_kind:
+                if family.division.title == title:
                     left = list(family.left)  # the same cells in every metric
                     if family.rows:
-                        name = f"{family.metric.title}, {kind}, {track} track"
+                        name = f"{family.metric.title}, {kind}, {title}"
                         blocks += [f"{family.metric.title}:", ratio_table(name, family.rows)]
             if left:
                 blocks.append(_left_in_words(left))
-            parts.append(Section(f"Speed of {kind}, {track} track", tuple(blocks)))
+            parts.append(Section(f"Speed of {kind}, {title}", tuple(blocks)))
     return Section("Speed ratios", (), tuple(parts))
 
 
@@ -161,12 +165,12 @@ def ratio_text(estimate: float, low: float, high: float) -> str:
 def disturbed(throughput: Throughput) -> str:
     """Why rates are compared with no others: steps that did not become steady, a machine that had other work;
     empty where they may be."""
+    rates = (metric.rate(throughput) for metric in METRICS)
+    if not all(math.isfinite(rate) and rate > 0 for rate in rates):
+        return NO_RATE
     conditions = (throughput.conditions, throughput.inference_conditions)
     if any(found is not None and found.noisy for found in conditions):
         return "noisy"
-    rates = (metric.rate(throughput) for metric in METRICS)
-    if not all(math.isfinite(rate) and rate > 0 for rate in rates):
-        return "no rate"
     return "" if throughput.steady else "not steady"
 
 

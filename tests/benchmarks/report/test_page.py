@@ -367,6 +367,8 @@ class TestFirstScreen:
             ("scratch: no difference shown (could have shown 4.1 points).", []),
             ("the 3 frameworks are equivalent within 2 points.", ["equivalent within 2 points"]),
             ("Keras higher by 7.6 [3.7, 11.3] points; finetune higher.", ["higher by 7.6", "higher"]),
+            ("frozen higher by 24.3 to 24.8 points in each", ["higher by 24.3 to 24.8"]),
+            ("97.3 images/s, 2.38 [2.20, 2.58] x Gluon, Keras: could have", ["2.38 [2.20, 2.58] x"]),
             ("PyTorch trains 306.7 images/s.", []),
         ],
     )

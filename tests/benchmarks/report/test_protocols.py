@@ -32,20 +32,17 @@ class TestMcNemar:
             statistics.mcnemar([1, 0], [1])
 
 
-def cell_of(record: Record, recipe: str, **fields) -> Record:
-    cell = msgspec.structs.replace(record.cell, id=f"pytorch-{recipe}-s0", recipe=recipe, track="matched")
+def cell_of(record: Record, recipe: str, *, seed: int = 0, **fields) -> Record:
+    accuracy = fields.get("accuracy")
+    data = msgspec.structs.replace(record.cell.data, test=accuracy.images) if accuracy else record.cell.data
+    cell = msgspec.structs.replace(
+        record.cell, id=f"pytorch-{recipe}-s{seed}", recipe=recipe, track="matched", seed=seed, data=data
+    )
     return msgspec.structs.replace(record, cell=cell, **fields)
 
 
 def answers(*correct: int) -> Accuracy:
     return Accuracy(test=sum(correct) / len(correct), correct=correct, images=len(correct), epoch=2)
-
-
-class TestLeastDifference:
-    @pytest.mark.parametrize(("discordant", "surplus"), [(5, None), (6, 6), (8, 8), (9, 7), (20, 10)])
-    def test_known_answers(self, discordant, surplus):
-        """By hand: 2 / 2**6 = .031; 2 * (1 + 9) / 2**9 = .039; 15 to 5 of 20 is .041, 14 to 6 is .115."""
-        assert statistics.least_difference(discordant) == surplus
 
 
 class TestTable:
@@ -94,34 +91,58 @@ class TestTable:
         ]
         assert "precision" not in protocols.protocols_table(three_variants[:1]).headings
 
+    def test_seeds_share_a_row(self, ok_record):
+        records = [cell_of(ok_record, "matched-resnet18-finetune", seed=seed) for seed in range(3)]
+        (row,) = rows_of(protocols.protocols_table(records))
+        assert row["seeds"] == "3" and row["ours [95 %]"] == "0.750 [0.750, 0.750]"
+
     def test_a_failed_cell_keeps_its_row(self, failed_record):
         (row,) = rows_of(protocols.protocols_table([cell_of(failed_record, "003-fc7")]))
         assert row["ours [95 %]"] == "failed"
 
+    def test_what_several_runs_have_is_told_apart(self, ok_record):
+        record = cell_of(ok_record, "matched-resnet18-finetune")
+        cells = [
+            msgspec.structs.replace(record.cell, id=f"{run}/{record.cell.id}") for run in ("one", "other")
+        ]
+        records = [msgspec.structs.replace(record, cell=cell) for cell in cells]
+        assert [row["run"] for row in rows_of(protocols.protocols_table(records))] == ["one", "other"]
+
 
 class TestClaims:
-    def pair(self, record: Record, here: tuple[int, ...], there: tuple[int, ...]) -> list[Record]:
+    def pair(
+        self, record: Record, here: tuple[int, ...], there: tuple[int, ...], *, seed: int = 0
+    ) -> list[Record]:
         slow = tuple(msgspec.structs.replace(row, train_seconds=8.0) for row in record.curve)
         fast = tuple(msgspec.structs.replace(row, train_seconds=2.0) for row in record.curve)
         return [
-            cell_of(record, "004-finetune", accuracy=answers(*there), curve=slow),
-            cell_of(record, "004-frozen", accuracy=answers(*here), curve=fast),
+            cell_of(record, "004-finetune", seed=seed, accuracy=answers(*there), curve=slow),
+            cell_of(record, "004-frozen", seed=seed, accuracy=answers(*here), curve=fast),
         ]
 
     def test_a_difference_that_is_significant_is_said(self, ok_record):
         text = protocols.claims(self.pair(ok_record, (1,) * 20, (1,) * 10 + (0,) * 10))
         assert "the fixed extractor is more accurate, and faster" in text
-        assert "more accurate: **yes**" in text
-        assert "10 images right only here, 0 only there, exact McNemar p = 0.002" in text
-        assert "Training time: 4.0 times less in all, 4.0 times less per epoch" in text
+        assert "accuracy **004-frozen higher** (1.000 against 0.500, +50.0 [" in text
+        assert "1 seed, p = 0.002)" in text
+        assert "Training time: 4.0 times less in all, 4.0 times less per epoch (median seeds" in text
 
     def test_the_opposite_is_said(self, ok_record):
         text = protocols.claims(self.pair(ok_record, (1,) * 10 + (0,) * 10, (1,) * 20))
-        assert "more accurate: **no, less**" in text
+        assert "accuracy **004-finetune higher**" in text
 
     def test_what_is_not_significant_is_not_shown(self, ok_record):
         text = protocols.claims(self.pair(ok_record, (1, 1, 0, 1), (1, 0, 1, 0)))
-        assert "more accurate: **no difference shown** (" in text
+        assert "accuracy **no difference shown (could have shown " in text
+
+    def test_seeds_are_tested_together(self, ok_record):
+        records = [
+            record
+            for seed in range(3)
+            for record in self.pair(ok_record, (1,) * 20, (1,) * 10 + (0,) * 10, seed=seed)
+        ]
+        text = protocols.claims(records)
+        assert text.count("004 says") == 1 and "3 seeds, p = " in text
 
     def test_a_verdict_names_the_variant_it_is_of(self, ok_record):
         tuned = [
@@ -133,7 +154,7 @@ class TestClaims:
         assert "in PyTorch (tuned bfloat16), `004-frozen`" in protocols.claims(tuned)
         assert "in PyTorch, `004-frozen`" in protocols.claims(self.pair(ok_record, (1, 1), (1, 0)))
 
-    def test_both_sides_are_needed_from_one_backend_and_seed(self, ok_record):
+    def test_both_sides_are_needed_from_one_backend(self, ok_record):
         first, second = self.pair(ok_record, (1, 1), (1, 0))
         assert protocols.claims([second]) == ""
         other = msgspec.structs.replace(first, cell=msgspec.structs.replace(first.cell, backend="keras"))

@@ -12,7 +12,8 @@ pytest.importorskip("itables", reason="the report's libraries are in the report'
 from typer.testing import CliRunner
 
 from benchmarks.__main__ import app
-from benchmarks.harness.record import RecordError
+from benchmarks.harness import record
+from benchmarks.harness.record import RecordError, Turn
 from benchmarks.harness.run import Plan
 from benchmarks.report import publication
 from tests.benchmarks.report.check.drafts import Draft
@@ -41,13 +42,14 @@ def test_everything_is_made_from_the_records_and_then_fresh(root):
     assert results(root, "--check").exit_code == 1
     assert results(root).exit_code == 0
     assert results(root, "--check").exit_code == 0
-    machine = root / "machine-2026-01-01"
-    assert {"report.md", "report.html", "plots", "first"} == {path.name for path in machine.iterdir()}
+    run = root / "machine-2026-01-01" / "first"
+    made = {"report.md", "report.html", "plots"}
+    assert made | {"plan.json", "images.json", "records"} <= {path.name for path in run.iterdir()}
     assert not (root / "older" / "report.md").exists()
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "machine-2026-01-01/report.md", "machine-2026-01-01/report.html"]
+    "name", ["README.md", "machine-2026-01-01/first/report.md", "machine-2026-01-01/first/report.html"]
 )
 def test_what_somebody_typed_is_found_and_made_anew(root, name):
     results(root)
@@ -61,7 +63,7 @@ def test_what_somebody_typed_is_found_and_made_anew(root, name):
 
 def test_a_plot_that_no_report_shows_goes(root):
     results(root)
-    left = root / "machine-2026-01-01" / "plots" / "of-before.svg"
+    left = root / "machine-2026-01-01" / "first" / "plots" / "of-before.svg"
     left.write_text("<svg/>")
     assert results(root, "--check").exit_code == 1
     results(root)
@@ -74,13 +76,25 @@ def test_the_page_says_what_was_run_and_how(root):
     assert "## machine-2026-01-01" in page and "run first was made by the rules" in page
     assert "python -m benchmarks run --seeds 2 --data 'my photographs.zip' --run first" in page
     assert "| first | matched, native |" in page
-    assert page.index("**Accuracy**") < page.index("What was run") < page.index("Others' figures and ours")
+    assert page.index("**Accuracy**") < page.index("Others' figures and ours") < page.index("What was run")
 
 
 def test_nothing_published(tmp_path):
     (tmp_path / "empty").mkdir()
     found = results(tmp_path)
     assert found.exit_code != 0 and "no published run" in str(found.exception)
+
+
+def test_the_run_that_was_made_first_comes_first(root, measured_record):
+    machine = root / "machine-2026-01-01"
+    Draft(measured_record).write(machine / "another")
+    for name, sitting in (("first", "2026-01-01"), ("another", "2026-01-02")):
+        for path in (machine / name / "records").glob("*.json"):
+            turn = Turn(sitting=sitting, place=0)
+            path.write_bytes(msgspec.json.encode(msgspec.structs.replace(record.read(path), turn=turn)))
+    results(root)
+    page = (root / "README.md").read_text()
+    assert page.index("### Run first") < page.index("### Run another")
 
 
 def test_a_damaged_plan_is_named(root):

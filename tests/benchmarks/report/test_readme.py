@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 pytest.importorskip("itables", reason="the report's libraries are in the report's environment only")
 
 from benchmarks.harness import record
 from benchmarks.harness.environment import PROJECT
-from benchmarks.report.readme import BLOCK, regenerate
+from benchmarks.report.readme import BLOCK, pages, regenerate
 
 
 def test_a_block_is_made_from_its_records_and_nothing_else_changes(tmp_path, ok_record):
@@ -37,7 +39,25 @@ def test_a_block_without_records_is_said(tmp_path):
         regenerate("<!-- table: r -->\n<!-- end -->\n", tmp_path)
 
 
-def test_the_project_s_own_tables_are_those_of_their_committed_records():
-    text = (PROJECT / "README.md").read_text()
-    assert BLOCK.search(text)
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_the_project_s_own_tables_are_those_of_their_committed_records(page):
+    text = page.read_text()
     assert regenerate(text, PROJECT) == text, "run: python -m benchmarks readme"
+
+
+def test_the_first_screen_is_made_from_records():
+    text = (PROJECT / "README.md").read_text()
+    first = BLOCK.search(text)
+    assert first is not None and first["kind"] == "verdicts" and first.start() < 1000
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page):
+    targets = re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text())
+    for target in targets:
+        name, _, anchor = target.partition("#")
+        file = (page.parent / name) if name else page
+        assert file.exists(), target
+        if anchor:
+            titles = re.findall(r"(?m)^#+ (.+)$", file.read_text())
+            assert anchor in {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}

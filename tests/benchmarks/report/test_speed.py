@@ -163,7 +163,7 @@ class TestTable:
 class TestDisturbances:
     def test_noisy_cells_are_listed_with_reasons_and_repetitions(self, three_variants):
         said, table = speed.disturbances(three_variants)
-        assert said == "Noisy cells: 1. Disturbed timings that were given up and repeated: 2."
+        assert said == "Noisy cells: 1. Timings that were given up and repeated: 2."
         (row,) = rows_of(table)
         assert row["cell"] == "pytorch-matched-resnet18-finetune-tuned-bfloat16-s0"
         assert row["while its figure was taken"] == "other processes kept 0.90 of 2 cores busy"
@@ -172,11 +172,11 @@ class TestDisturbances:
     def test_what_was_quiet_when_repeated_is_not_noisy(self, three_variants):
         disturbed = three_variants[1].throughput.disturbed[:1]
         said, table = speed.disturbances([variant_of(three_variants[0], disturbed=disturbed)])
-        assert said == "Noisy cells: 0. Disturbed timings that were given up and repeated: 1."
+        assert said == "Noisy cells: 0. Timings that were given up and repeated: 1."
         assert rows_of(table)[0]["while its figure was taken"] == "quiet at last"
 
     def test_quiet_cells_are_said_to_be(self, measured_record, ok_record):
         assert speed.disturbances([measured_record, ok_record]) == (
-            "No timing was disturbed by other work on the machine.",
+            "No timing was disturbed by other work on the machine, and none had to be repeated.",
         )
         assert speed.disturbances([ok_record]) == ()

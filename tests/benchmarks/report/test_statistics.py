@@ -17,7 +17,6 @@ from statsmodels.stats.weightstats import ttost_ind, ttost_paired
 from benchmarks.report.statistics import (
     Estimate,
     holm,
-    least_difference,
     mcnemar,
     paired_difference,
     ratio_of_means,
@@ -71,13 +70,6 @@ class TestMcNemar:
     def test_other_images(self):
         with pytest.raises(ValueError, match="3 and 2 images"):
             mcnemar([1, 0, 1], [1, 0])
-
-    @pytest.mark.parametrize(
-        ("discordant", "least"), [(0, None), (5, None), (6, 6), (8, 8), (9, 7), (20, 10)]
-    )
-    def test_least_difference(self, discordant, least):
-        """Of 20 that is 15 against 5 (p = .041), in any table of the sign test."""
-        assert least_difference(discordant) == least
 
 
 class TestSpread:

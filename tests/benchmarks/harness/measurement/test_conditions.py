@@ -47,16 +47,25 @@ def test_a_disturbed_timing_is_repeated_and_what_was_given_up_is_kept(monkeypatc
     monkeypatch.setattr(conditions.Watch, "stop", lambda _self: next(stops))
     monkeypatch.setattr(conditions, "PAUSE", 0.0)
     results = iter("abc")
-    result, found, disturbed = undisturbed(lambda: next(results), 5)
+    result, found, disturbed = undisturbed(lambda: next(results), 5, steady=str.islower)
     assert (result, found) == ("c", QUIET)
     assert disturbed == [("a", NOISY), ("b", NOISY)]
+
+
+def test_a_timing_that_did_not_become_steady_is_repeated(monkeypatch):
+    monkeypatch.setattr(conditions.Watch, "stop", lambda _self: QUIET)
+    monkeypatch.setattr(conditions, "PAUSE", 0.0)
+    results = iter("Abc")
+    result, found, given_up = undisturbed(lambda: next(results), 3, steady=str.islower)
+    assert (result, found) == ("b", QUIET)
+    assert given_up == [("A", QUIET)]
 
 
 def test_the_last_attempt_stays_and_is_marked(monkeypatch):
     monkeypatch.setattr(conditions.Watch, "stop", lambda _self: NOISY)
     monkeypatch.setattr(conditions, "PAUSE", 0.0)
     results = iter("abcd")
-    result, found, disturbed = undisturbed(lambda: next(results), 2)
+    result, found, disturbed = undisturbed(lambda: next(results), 2, steady=str.islower)
     assert (result, found.noisy) == ("b", ("others",))
     assert [given_up for given_up, _ in disturbed] == ["a"]
 

@@ -7,7 +7,7 @@ from benchmarks.harness.record import Extraction
 from benchmarks.report.groups import groups
 from benchmarks.report.statistics import mcnemar
 from benchmarks.report.training_time import after_each_epoch, training_seconds
-from benchmarks.report.verdicts import Choices, accuracy, cost, disagreement, findings, speed
+from benchmarks.report.verdicts import Choices, accuracy, circumstances, cost, disagreement, findings, speed
 from benchmarks.report.verdicts.words import Outcome, in_points, p_text, verdict
 from tests.benchmarks.report.samples import NOISY
 from tests.benchmarks.report.verdicts.conftest import column, table
@@ -265,6 +265,18 @@ class TestHeadlines:
         assert told["Not run"][0].startswith("GPU: ")
         assert told["Not run"][1] == "frozen: `--protocol frozen`."
 
+    def test_photographs_of_hot_dogs_that_are_not_the_book_s_are_told(self, ok_record):
+        def on(**changed):
+            data = msgspec.structs.replace(ok_record.cell.data, **changed)
+            return msgspec.structs.replace(ok_record, cell=msgspec.structs.replace(ok_record.cell, data=data))
+
+        record = on(name="mine.zip")
+        told = circumstances.not_run([record])
+        assert any("book's own photographs" in sentence for sentence in told)
+        book, others = on(name="hotdog"), on(name="pets.zip", classes=("cat", "dog"))
+        for records in ([record, book], [others], [ok_record]):
+            assert not any("book's own" in sentence for sentence in circumstances.not_run(records))
+
     def test_a_difference_is_told_with_its_interval(self, cell):
         records = [cell(seed=seed, wrong=range(20)) for seed in range(3)]
         records += [cell("gluon", seed=seed, wrong=range(60 + seed)) for seed in range(3)]
@@ -287,13 +299,19 @@ class TestHeadlines:
 
     def test_the_first_screen_tests_no_fewer_than_the_table(self, cell):
         """8 images of 200 that Gluon alone has wrong: p = .0078, of 3 tests .023, of 9 .07."""
-        records = [
-            cell(backend, variant=variant, wrong=range(8) if backend == "gluon" else ())
-            for variant in ("default", "tuned", "reproducible")
-            for backend in ("gluon", "keras", "pytorch")
-        ]
-        assert "higher" not in self.told(records)["Accuracy"][0]
-        assert "Keras (TensorFlow) higher" in self.told(records[:3])["Accuracy"][0]
+        default, tuned = (
+            [
+                cell(backend, protocol, variant=variant, wrong=range(8) if backend == "gluon" else ())
+                for protocol in ("finetune", "frozen", "scratch")
+                for backend in ("gluon", "keras", "pytorch")
+            ]
+            for variant in ("default", "tuned")
+        )
+        assert "higher" not in self.told(default)["Accuracy"][0]
+        assert "Keras (TensorFlow) higher" in self.told(default[:3])["Accuracy"][0]
+        assert (
+            "Keras (TensorFlow) higher" in self.told(default[:3] + tuned)["Accuracy"][0]
+        )  # their own family
 
     def test_frameworks_that_share_no_seed_are_not_said_to_be_equivalent(self, cell):
         records = [cell(backend, seed=seed) for backend in ("gluon", "pytorch") for seed in (0, 1)]
@@ -302,6 +320,16 @@ class TestHeadlines:
         alone = [record for record in records if record.cell.backend != "keras"] + [cell("keras", seed=2)]
         assert "between MXNet Gluon and PyTorch" in self.told(alone)["Accuracy"][0]
         assert "3 frameworks" not in self.told(alone)["Accuracy"][0]
+
+    def test_differences_that_read_alike_are_told_once(self, cell):
+        records = [
+            cell(backend, seed=seed, wrong=range(30) if backend == "pytorch" else range(5, 30 + 4 * seed))
+            for seed in (0, 1, 2)
+            for backend in ("gluon", "keras", "pytorch")
+        ]
+        advice = self.told(records)["Accuracy"][-1]
+        assert "would show differences of" in advice
+        assert " to " not in advice.partition("differences of")[2]
 
     def test_one_seed_speaks_of_itself(self, cell):
         assert self.told([cell(), cell("gluon")])["Accuracy"][-1].startswith(

@@ -1,0 +1,100 @@
+"""At a glance: what each backend reached with each protocol, its seeds and its variants in one row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from statistics import geometric_mean, median
+
+import msgspec
+
+from benchmarks.harness.record import Record
+from benchmarks.report.document import Column, Table, table_of
+from benchmarks.report.groups import Group, groups
+from benchmarks.report.labels import USUAL, run_of
+from benchmarks.report.training_time import training_seconds
+from benchmarks.report.verdicts import speed
+from benchmarks.report.verdicts.accuracy import accuracy_text
+from benchmarks.report.verdicts.comparisons import in_full, network_of
+
+
+class Row(msgspec.Struct, frozen=True):
+    """The groups that differ in nothing but the variant."""
+
+    variants: Mapping[str, Group]
+    """By name, the usual one first where there is one."""
+
+    @property
+    def first(self) -> Group:
+        """Whose accuracy is told: verdicts on the others' stand elsewhere."""
+        return next(iter(self.variants.values()))
+
+
+def blocks(records: Sequence[Record]) -> tuple[Table, ...]:
+    """One table with a row for each protocol and backend, or none. Seconds are the median seed's, evaluation
+    left out; rates the geometric mean of the seeds whose timing was sound, or with "~" of all."""
+    rows = _rows(groups(records))
+    if not rows:
+        return ()
+    variants = list(dict.fromkeys(name for row in rows for name in row.variants))
+    told = ["" if variants == [USUAL["variant"]] else f", {name}" for name in variants]
+    columns: list[Column[Row]] = [
+        *_telling(
+            rows,
+            [
+                Column("run", lambda row: run_of(row.first.records[0])),
+                Column("track", lambda row: row.first.cell.track),
+                Column("data", lambda row: row.first.cell.data.name),
+                Column("network", lambda row: network_of(row.first)),
+            ],
+        ),
+        Column("protocol", lambda row: row.first.protocol),
+        Column("backend", lambda row: row.first.backend),
+        Column("seeds", lambda row: str(len(row.first.seeds)), number=True),
+        Column("test accuracy [95 %]", lambda row: accuracy_text(row.first)),
+        *(
+            Column(f"s of training{title}", partial(_seconds, name), number=True)
+            for name, title in zip(variants, told, strict=True)
+        ),
+        *(
+            Column(f"train images/s{title}", partial(_rate, name), number=True)
+            for name, title in zip(variants, told, strict=True)
+        ),
+    ]
+    return (table_of("At a glance", rows, columns),)
+
+
+# --- How ------------------------------------------------------------------------------------------
+
+
+def _rows(members: Sequence[Group]) -> list[Row]:
+    found: dict[tuple[object, ...], dict[str, Group]] = {}
+    for group in members:
+        cell = group.cell
+        key = (
+            cell.track, cell.recipe, cell.architecture, group.image_size, cell.backend, cell.data.sha256,
+            cell.profile, cell.weights.name, cell.resampled, run_of(group.records[0]),
+        )  # fmt: skip
+        found.setdefault(key, {})[in_full(group)] = group
+    return [Row(variants) for variants in found.values()]
+
+
+def _telling(rows: Sequence[Row], columns: Sequence[Column[Row]]) -> list[Column[Row]]:
+    """The columns that tell rows apart."""
+    return [column for column in columns if len({column.text(row) for row in rows}) > 1]
+
+
+def _seconds(variant: str, row: Row) -> str:
+    group = row.variants.get(variant)
+    return f"{median(map(training_seconds, group.records)):.0f}" if group else ""
+
+
+def _rate(variant: str, row: Row) -> str:
+    group = row.variants.get(variant)
+    timed = [one.throughput for one in group.records if one.throughput is not None] if group else []
+    timed = [throughput for throughput in timed if speed.disturbed(throughput) != speed.NO_RATE]
+    sound = [throughput for throughput in timed if not speed.disturbed(throughput)]
+    if not timed:
+        return ""
+    rate = geometric_mean(speed.TRAINING.rate(throughput) for throughput in sound or timed)
+    return f"{'' if sound else '~'}{rate:.1f}"
