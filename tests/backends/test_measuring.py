@@ -231,14 +231,14 @@ class TestStopwatch:
                 pass
 
         seen, shown, _ = clocks(Hasty(Session(threads=2)))
-        assert shown < seen / 10
+        assert shown < seen / 2
 
 
 def clocks(backend: Backend) -> tuple[float, float, float]:
     """Seconds until a product of many factors lies in host memory; what the stopwatch shows of it; and what
     one shows that is started while it may still be computed. The shortest, or for what has to be long the
     longest, of some attempts."""
-    product, times = backend.matrix_product(512), 20
+    product, times = backend.matrix_product(1024), 20
     backend.to_numpy(product(times))
     seen, shown, after = [], [], []
     for _ in range(3):
