@@ -70,7 +70,7 @@ def range_test(
     with JobProgress(f"range test of {cell.id}", display) as shown:
         result = runner.range_test(job, log=log, on_event=shown.on_event)
     figures = supplies.run.folder / "range-tests" / f"{cell.id}.json"
-    plot = supplies.run.folder / "plots" / f"range-test-{cell.id}.svg"
+    plot = supplies.run.folder / "range-tests" / f"{cell.id}.svg"
     for path, content in ((figures, record.to_json(result)), (plot, plots.range_test(result))):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, content)

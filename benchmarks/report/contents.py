@@ -80,7 +80,7 @@ def document(sources: Sources, *, title: str, choices: Choices, validity: Sequen
         *subjects,
         Section(
             "The documents' figures and ours",
-            (protocols.protocols_table(documented), protocols.claims(records)) if documented else (),
+            (protocols.protocols_table(documented), protocols.claims(records, choices)) if documented else (),
         ),
         Section("How to read this", ("\n".join(explained),)),
         Section("Environment", (environment.environment_table(records),) if records else ()),
@@ -97,14 +97,16 @@ def document(sources: Sources, *, title: str, choices: Choices, validity: Sequen
 
 READING = """\
 - **At the top** a row is a backend with a protocol. Seconds of training are the median seed's, without
-  evaluation; images/s the geometric mean of the seeds whose timing was sound.
+  evaluation; images/s the geometric mean of the seeds whose timing was sound, over whole epochs, input
+  included.
 - **Test accuracy** is the share of test images classified rightly after the last epoch, or after the one that
-  was best on a validation set, with Wilson's 95 % interval over those images. It says nothing of how another
-  seed would have done. Whether two rows differ takes a paired test, and its verdict.
+  was best on a validation set. A mean over seeds has Student's 95 % interval: where the mean of other seeds
+  would lie, on these images. One seed has Wilson's: what other images would have given, with this seed.
+  Whether two rows differ takes a paired test, and its verdict.
 - **Verdicts** are three, each from tests on the same images or in the same sitting, corrected for all that
   its table compares (Holm). *A higher*: a difference was shown (p < .05). *Equivalent within m*: it was shown
   to be no larger than m, by two one-sided tests. *No difference shown (could have shown d)*: neither was; a
-  difference of less than d could not have shown.
+  difference of d or more would have been shown, whatever the table's other tests came to.
 - *Native* rows: each framework with its own architecture, preprocessing and idioms. A difference between rows
   is a difference between networks as much as between frameworks.
 - *Matched* rows: one architecture, one set of initial weights, the same bytes in every batch, one definition

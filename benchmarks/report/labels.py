@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import backends
 from benchmarks.harness.data import DRAWN
 from benchmarks.harness.recipe import recipes_by_id
-from benchmarks.harness.record import Data, Record
+from benchmarks.harness.record import CellDescription, Data, Record
 from benchmarks.harness.sketch import TARGET_CLASSES
 from benchmarks.report.document import Column
 
@@ -95,6 +95,11 @@ def unusual(records: Iterable[Record]) -> list[str]:
     if "variant" in fields or "precision" in fields:
         fields = ["variant", "precision", *(["device"] if "device" in fields else [])]
     return fields
+
+
+def is_default(cell: CellDescription) -> bool:
+    """Whether it is each framework as it comes, on whatever device: what other variants are compared with."""
+    return (cell.variant, cell.precision) == (USUAL["variant"], USUAL["precision"])
 
 
 def shows_hot_dogs(data: Data) -> bool:

@@ -19,13 +19,15 @@ from benchmarks.harness.record import RecordError
 from benchmarks.harness.run import RUNS, Plan
 from benchmarks.report import contents, markdown, sources, validity, written
 from benchmarks.report.document import Block, Column, Document, Headline, Section, Table, table_of
-from benchmarks.report.labels import unusual
+from benchmarks.report.labels import is_default
 from benchmarks.report.sections import protocols, results
 from benchmarks.report.sources import Sources
 from benchmarks.report.verdicts import circumstances, glance
 from benchmarks.report.verdicts.words import Choices
 
 INDEX = "README.md"
+DATE = len("2026-11-23")
+"""At the end of a folder's name."""
 MADE = "Made by `python -m benchmarks results` from the records; nothing in it is typed by hand."
 
 
@@ -73,8 +75,8 @@ def publications(root: Path) -> list[Publication]:
 
 def folders(root: Path) -> list[Path]:
     """Those that hold published runs, the latest first."""
-    found = (folder for folder in sorted(root.iterdir(), reverse=True) if folder.is_dir() and folder != RUNS)
-    return [folder for folder in found if runs_in(folder)]
+    found = [folder for folder in root.iterdir() if folder.is_dir() and folder.resolve() != RUNS.resolve()]
+    return sorted(filter(runs_in, found), key=lambda folder: (folder.name[-DATE:], folder.name), reverse=True)
 
 
 def runs_in(folder: Path) -> tuple[Path, ...]:
@@ -151,7 +153,7 @@ def _published(one: Publication) -> tuple[Block, ...]:
     known = [
         record
         for record in one.found.records
-        if record.cell.recipe in recipes and recipes[record.cell.recipe].published and not unusual([record])
+        if record.cell.recipe in recipes and recipes[record.cell.recipe].published and is_default(record.cell)
     ]
     return (protocols.protocols_table(known),) if known else ()
 

@@ -74,9 +74,9 @@ class Estimate(msgspec.Struct, frozen=True):
     degrees: float
     """Degrees of freedom of `error`; infinite where it is known."""
 
-    def interval(self, confidence: float = CONFIDENCE) -> Interval:
-        """That holds the true value with this probability."""
-        half = self.least(1 - confidence)
+    def interval(self) -> Interval:
+        """At 95 %: that holds the true value with this probability."""
+        half = self.least(ALPHA)
         return Interval(self.centre - half, self.centre + half)
 
     def p(self) -> float:
@@ -120,6 +120,23 @@ def mcnemar(first: Sequence[int], second: Sequence[int]) -> tuple[int, int, floa
     return only_first, only_second, _mcnemar_p(only_first, only_second)
 
 
+class Components(msgspec.Struct, frozen=True, kw_only=True):
+    """Of what the variance of a mean over seeds and images is made."""
+
+    seeds: float
+    """Mean square of seeds: what another seed changes, times the number of images, and the rest."""
+    images: float
+    """What another image changes: more seeds do not make that smaller."""
+    number: int
+    """Of images."""
+
+    def over(self, seeds: int, *, centre: float) -> Estimate:
+        """The mean of so many seeds."""
+        square = self.seeds + seeds * self.images
+        degrees = (seeds - 1) * (square / self.seeds) ** 2 if self.seeds > 0 else math.inf
+        return Estimate(centre, math.sqrt(square / (seeds * self.number)), degrees)
+
+
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
     """Accuracy of one side less that of another, over the same seeds and the same images."""
 
@@ -141,6 +158,8 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     disagreeing: int
     """Predictions that are right on one side only, over all seeds."""
     model: Estimate
+    components: Components | None
+    """What `model` is made of; None of a single seed."""
 
     def least(self, alpha: float) -> float:
         """The smallest difference that a test at `alpha` would have shown; more than 1 if none would."""
@@ -156,16 +175,12 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     def least_of(self, seeds: int, alpha: float) -> float | None:
         """What so many seeds would have shown, if others vary as these do; None of a single seed, which does
         not tell how seeds vary."""
-        if self.seeds < 2:
+        if self.components is None:
             return None
-        error = self.model.error * math.sqrt(self.seeds / seeds)
-        degrees = self.model.degrees * (seeds - 1) / (self.seeds - 1)
-        return Estimate(0.0, error, degrees).least(alpha)
+        return self.components.over(seeds, centre=0.0).least(alpha)
 
 
-def paired_difference(
-    first: np.ndarray, second: np.ndarray, *, confidence: float = CONFIDENCE, margin: float = 0.02
-) -> Difference:
+def paired_difference(first: np.ndarray, second: np.ndarray, *, margin: float = 0.02) -> Difference:
     """Compare two sides over seeds and images at once.
 
     Seeds and images both are samples: another seed, or other photographs, would have given another
@@ -191,9 +206,9 @@ def paired_difference(
         raise ValueError(f"{first.shape} and {second.shape}: not the same seeds and images")
     surplus = np.subtract(first, second, dtype=np.int64)
     seeds, images = surplus.shape
-    model = _over_seeds_and_images(_with_imagined(surplus))
+    model, components = _over_seeds_and_images(_with_imagined(surplus))
     exact = tuple(_mcnemar_p(int((row > 0).sum()), int((row < 0).sum())) for row in surplus)
-    interval = model.interval(confidence)
+    interval = model.interval()
     return Difference(
         seeds=seeds,
         images=images,
@@ -202,10 +217,11 @@ def paired_difference(
         high=interval.high,
         p=exact[0] if seeds == 1 else model.p(),
         equivalence_p=model.equivalence_p(margin),
-        bootstrap=_bootstrap(surplus, confidence),
+        bootstrap=_bootstrap(surplus),
         mcnemar=exact,
         disagreeing=int(np.abs(surplus).sum()),
         model=model,
+        components=components,
     )
 
 
@@ -240,7 +256,6 @@ def ratio_of_means(
     second: Sequence[float],
     *,
     paired: bool,
-    confidence: float = CONFIDENCE,
     margin: float = 0.05,
 ) -> Ratio:
     """Compare rates by their logarithms: what disturbs a rate multiplies it.
@@ -265,7 +280,7 @@ def ratio_of_means(
         variance = a.var(ddof=1) / len(a) + b.var(ddof=1) / len(b)
         degrees = float(stats.ttest_ind(a, b, equal_var=False).df) if variance else math.inf
     model = Estimate(float(a.mean() - b.mean()), math.sqrt(variance), degrees)
-    interval = model.interval(confidence)
+    interval = model.interval()
     return Ratio(
         pairs=min(len(first), len(second)),
         estimate=math.exp(model.centre),
@@ -307,13 +322,13 @@ def _with_imagined(surplus: np.ndarray) -> np.ndarray:
     return np.hstack([surplus, ones, -ones])
 
 
-def _over_seeds_and_images(surplus: np.ndarray) -> Estimate:
-    """Of the mean of (S, N), of which rows and columns both are samples."""
+def _over_seeds_and_images(surplus: np.ndarray) -> tuple[Estimate, Components | None]:
+    """Of the mean of (S, N), of which rows and columns both are samples; and of what its error is made."""
     seeds, images = surplus.shape
     mean = float(surplus.mean())
     of_images = surplus.mean(0) - mean
     if seeds == 1:
-        return Estimate(mean, math.sqrt(float(np.mean(of_images**2)) / images), math.inf)
+        return Estimate(mean, math.sqrt(float(np.mean(of_images**2)) / images), math.inf), None
     of_seeds = surplus.mean(1) - mean
     rest = surplus - mean - of_seeds[:, None] - of_images
     square_seeds = images * float((of_seeds**2).sum()) / (seeds - 1)
@@ -321,19 +336,21 @@ def _over_seeds_and_images(surplus: np.ndarray) -> Estimate:
     square_rest = float((rest**2).sum()) / ((seeds - 1) * (images - 1))
     # Variances are not below zero. That few seeds happen to lie close together tells little of how far apart
     # others would: the error has no more degrees of freedom for it.
-    by_seeds = max(square_seeds, square_rest)
-    square = by_seeds + max(square_images - square_rest, 0.0)
-    degrees = (seeds - 1) * (square / by_seeds) ** 2 if by_seeds > 0 else math.inf
-    return Estimate(mean, math.sqrt(square / surplus.size), degrees)
+    components = Components(
+        seeds=max(square_seeds, square_rest),
+        images=max(square_images - square_rest, 0.0) / seeds,
+        number=images,
+    )
+    return components.over(seeds, centre=mean), components
 
 
-def _bootstrap(surplus: np.ndarray, confidence: float) -> Interval:
+def _bootstrap(surplus: np.ndarray) -> Interval:
     """Percentiles over resampled seeds and resampled images (A. B. Owen, The pigeonhole bootstrap, Annals of
     Applied Statistics 1, 2007). Of S seeds, S - 1 are drawn: to draw S of few understates their variance (J.
     N. K. Rao, C. F. J. Wu, JASA 83, 1988)."""
     rows, columns = _draws(*surplus.shape)
     means = np.einsum("bi,bi->b", rows @ surplus.astype(np.float32), columns)
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    low, high = np.quantile(means, [ALPHA / 2, 1 - ALPHA / 2])
     return Interval(float(low), float(high))
 
 

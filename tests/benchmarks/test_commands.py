@@ -107,7 +107,7 @@ class TestStudies:
         name = "pytorch-matched-resnet18-frozen-32px-s0"
         result = json.loads((folder / "range-tests" / f"{name}.json").read_text())
         assert 5 <= len(result["rates"]) <= 12
-        assert (folder / "plots" / f"range-test-{name}.svg").read_bytes().startswith(b"<?xml")
+        assert (folder / "range-tests" / f"{name}.svg").read_bytes().startswith(b"<?xml")
         assert not (folder / "records").exists()
 
     @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from benchmarks.report.document import Block, Plot
 from benchmarks.report.groups import Group
 from benchmarks.report.sections.dots import Dot, Dots, DotsPanel, thinned
 from benchmarks.report.sections.panels import labels, panels, variant_of
-from benchmarks.report.statistics import spread, wilson
+from benchmarks.report.statistics import spread
+from benchmarks.report.verdicts import accuracy as verdicts
 
 PATH = "plots/accuracy.svg"
 
@@ -45,18 +46,13 @@ def drawn(records: Iterable[Record]) -> Dots | None:
 
 
 def _dot(group: Group, label: str) -> Dot:
-    over_seeds = spread(group.accuracies)
-    interval = over_seeds.interval
-    if interval is None:
-        accuracy = group.records[0].accuracy
-        assert accuracy is not None
-        interval = wilson(sum(accuracy.correct), accuracy.images)
+    mean, interval = spread(group.accuracies).mean, verdicts.interval(group)
     return Dot(
         backend=group.cell.backend,
         variant=variant_of(group),
         label=label,
-        value=over_seeds.mean,
-        low=max(0.0, interval.low),
-        high=min(1.0, interval.high),
-        text=f"{over_seeds.mean:.3f}",
+        value=mean,
+        low=interval.low,
+        high=interval.high,
+        text=f"{mean:.3f}",
     )

@@ -7,8 +7,15 @@ from functools import partial
 from typing import Any
 
 from benchmarks.harness.record import Gate, Record
-from benchmarks.report.document import Block, Column, Section, Table, table_of
-from benchmarks.report.labels import backend_title, data_key, protocol_or_recipe, unusual, variant_place
+from benchmarks.report.document import Block, Column, Section, Table, filled, table_of
+from benchmarks.report.labels import (
+    backend_title,
+    data_key,
+    protocol_or_recipe,
+    run_of,
+    unusual,
+    variant_place,
+)
 from benchmarks.report.markdown_table import escape
 
 
@@ -31,7 +38,7 @@ def comparisons(records: Iterable[Record]) -> list[list[Record]]:
             size = record.training.image_size if record.training else None
             conditions = (cell.variant, cell.device, cell.precision, size or 0)
             data = (*data_key(record), cell.weights.name)
-            groups.setdefault((cell.recipe, cell.seed, *conditions, *data), []).append(record)
+            groups.setdefault((run_of(record), cell.recipe, cell.seed, *conditions, *data), []).append(record)
     return [group for _, group in sorted(groups.items()) if len(group) > 1]
 
 
@@ -62,6 +69,7 @@ def first_epochs_table(records: Iterable[Record]) -> Table:
     names = sorted({record.cell.backend for group in shared for record in group})
     told = unusual(record for group in shared for record in group)
     columns: list[Column[list[Record]]] = [
+        *filled(shared, [Column("run", lambda group: run_of(group[0]))]),
         Column("architecture", lambda group: group[0].cell.architecture),
         Column("protocol", lambda group: protocol_or_recipe(group[0])),
         *(Column(field, partial(_field, field)) for field in told),

@@ -10,7 +10,7 @@ import msgspec
 
 from benchmarks.harness.record import Record
 from benchmarks.report.document import Block, Column, Plot, Table, filled, table_of
-from benchmarks.report.labels import protocol_or_recipe
+from benchmarks.report.labels import protocol_or_recipe, run_of
 from benchmarks.report.sections.variants import Variant, head, variants
 
 PLOT = "plots/parts.svg"
@@ -95,8 +95,9 @@ def panels(records: Iterable[Record]) -> list[Panel]:
 
 
 def _title(row: Variant) -> str:
-    cell = row.cell
-    return f"{cell.track} {cell.architecture}, {protocol_or_recipe(row.cells[0].record)}, {row.image_size} px"
+    cell, record = row.cell, row.cells[0].record
+    said = [run_of(record), f"{cell.track} {cell.architecture}", protocol_or_recipe(record)]
+    return ", ".join(filter(None, (*said, f"{row.image_size} px")))
 
 
 def _share(name: str, row: Variant) -> float | None:

@@ -15,9 +15,17 @@ from benchmarks.report.groups import Group, groups
 from benchmarks.report.labels import backend_title, data_key, place, run_of, unusual, variant_place
 from benchmarks.report.statistics import spread
 from benchmarks.report.training_time import training_seconds
-from benchmarks.report.verdicts.accuracy import Compared, accuracy_text, difference_text, tested
+from benchmarks.report.verdicts.accuracy import (
+    Compared,
+    accuracy_heading,
+    accuracy_text,
+    difference_text,
+    tested,
+)
 from benchmarks.report.verdicts.comparisons import Pair, Scene, network_of
 from benchmarks.report.verdicts.words import Choices, count_of, p_text
+
+USUAL_CHOICES = Choices()
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -37,6 +45,7 @@ def protocols_table(records: Sequence[Record]) -> Table:
     """One row per recipe and backend: what the document's authors report, what we got, and why the two are
     not the same."""
     rows = _rows(records)
+    ours = f"our {accuracy_heading(row.group for row in rows if row.group)}"
     columns: list[Column[Row]] = [
         *filled(rows, [Column("run", lambda row: run_of(row.records[0]))]),
         Column("document", lambda row: row.recipe.seed_document),
@@ -47,7 +56,7 @@ def protocols_table(records: Sequence[Record]) -> Table:
         *(Column(field, partial(_field, field)) for field in unusual(r for row in rows for r in row.records)),
         Column("published", lambda row: published_text(row.recipe)),
         Column("seeds", lambda row: str(len(row.group.seeds)) if row.group else "", number=True),
-        Column("ours [95 %]", _ours, order=_mean, record=lambda row: row.cell.id),
+        Column(ours, _ours, order=_mean, record=lambda row: row.cell.id),
         Column("epochs", lambda row: "; ".join(dict.fromkeys(filter(None, map(epochs_text, row.records))))),
         Column("training s", _training, number=True),
         Column("why they differ", lambda row: row.recipe.difference),
@@ -80,7 +89,7 @@ def epochs_text(record: Record) -> str:
     return " + ".join(parts) + kept
 
 
-def claims(records: Sequence[Record]) -> str:
+def claims(records: Sequence[Record], choices: Choices = USUAL_CHOICES) -> str:
     """For each claim whose two recipes are both among the records: what paired tests say of it, all claims
     being one family of tests."""
     recipes = recipes_by_id()
@@ -93,7 +102,7 @@ def claims(records: Sequence[Record]) -> str:
             other = by_recipe.get((recipe.claim.against, *_conditions(group)))
             if other is not None:
                 members.append(Pair(Scene("protocols", (group, other)), group, other))
-    return "\n".join(map(_told, tested(members, Choices().margin)))
+    return "\n".join(map(_told, tested(members, choices.margin)))
 
 
 # --- How ------------------------------------------------------------------------------------------
@@ -152,26 +161,25 @@ def _told(row: Compared) -> str:
     assert recipe.claim is not None
     variant = f" ({first.variant})" if first.variant else ""
     found = row.difference
-    means = [f"{spread(group.accuracies).mean:.3f}" for group in (first, second)]
+    means = [f"{group.correct(row.seeds).mean():.3f}" for group in (first, second)]
     return (
         f"- {recipe.seed_document} says: {recipe.claim.text}. {network_of(first)} in"
         f" {first.backend}{variant}, `{recipe.id}` against `{recipe.claim.against}`: accuracy"
         f" **{row.verdict}** ({means[0]} against {means[1]},"
         f" {difference_text(found.estimate, found.low, found.high)} points,"
-        f" {count_of(len(row.seeds), 'seed')}, p = {p_text(row.tested.p)}). Training time:"
-        f" {_times(_typical(second, training_seconds), _typical(first, training_seconds))} in all,"
-        f" {_times(_typical(second, _seconds_per_epoch), _typical(first, _seconds_per_epoch))} per epoch"
-        " (median seeds; told, not tested)."
+        f" {count_of(len(row.seeds), 'seed')}, p = {p_text(row.tested.p)}). Training takes"
+        f" {_times(row, training_seconds)} times as long in all, {_times(row, _seconds_per_epoch)} times per"
+        " epoch (median seeds; told, not tested)."
     )
 
 
-def _typical(group: Group, seconds: Callable[[Record], float]) -> float:
-    return median(map(seconds, group.records))
-
-
-def _times(other: float, own: float) -> str:
-    """How two times compare, in words."""
-    return f"{other / own:.1f} times less" if own < other else f"{own / other:.1f} times more"
+def _times(row: Compared, seconds: Callable[[Record], float]) -> str:
+    """How many times the second's time the first's is."""
+    own, other = (
+        median(seconds(record) for record in group.records if record.cell.seed in row.seeds)
+        for group in (row.pair.first, row.pair.second)
+    )
+    return f"{own / other:.2f}"
 
 
 def _seconds_per_epoch(record: Record) -> float:

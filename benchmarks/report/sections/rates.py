@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
+from statistics import median
 
-from benchmarks.harness.measurement.figures import Throughput
 from benchmarks.harness.record import Record
 from benchmarks.report.document import Block, Plot
 from benchmarks.report.labels import (
@@ -16,13 +16,10 @@ from benchmarks.report.labels import (
     several_data_sets,
 )
 from benchmarks.report.sections.dots import Dot, Dots, DotsPanel, thinned
-from benchmarks.report.sections.results import marked
 from benchmarks.report.sections.variants import Variant, variants
+from benchmarks.report.verdicts import speed
 
-WORKS: dict[str, Callable[[Throughput], float]] = {
-    "training": lambda throughput: throughput.train_images_per_second,
-    "inference": lambda throughput: throughput.inference_images_per_second,
-}
+WORKS = {"training": speed.TRAINING, "inference": speed.INFERENCE}
 
 
 def blocks(records: Sequence[Record]) -> tuple[Block, ...]:
@@ -36,7 +33,9 @@ def blocks(records: Sequence[Record]) -> tuple[Block, ...]:
     ]
     several = any(len(row.cells) > 1 for row in variants(records))
     said = (
-        "Dots are medians over seeds, and lines go from the slowest seed to the fastest." if several else ""
+        "Dots are the tables' means over seeds, and lines go from the slowest seed to the fastest."
+        if several
+        else ""
     )
     return (*pictures, f"{said}{shown[0].said}".strip())
 
@@ -49,9 +48,9 @@ def drawn(records: Iterable[Record]) -> list[Dots]:
     if not rows:
         return []
     plots = []
-    for work, rate in WORKS.items():
+    for work, metric in WORKS.items():
         panels = [
-            DotsPanel(title=title, dots=_dots(list(members), work, rate))
+            DotsPanel(title=title, dots=tuple(_dot(row, metric) for row in members))
             for title, members in groupby(rows, key=lambda row: _title(row, several=several))
         ]
         axis = f"{work} images/s"
@@ -62,22 +61,17 @@ def drawn(records: Iterable[Record]) -> list[Dots]:
 # --- How ------------------------------------------------------------------------------------------
 
 
-def _dots(rows: Sequence[Variant], work: str, rate: Callable[[Throughput], float]) -> tuple[Dot, ...]:
-    return tuple(_dot(row, work, rate) for row in rows)
-
-
-def _dot(row: Variant, work: str, rate: Callable[[Throughput], float]) -> Dot:
-    rates = [rate(throughput) for throughput in row.throughputs]
-    middle = row.median(rate)
-    assert middle is not None
+def _dot(row: Variant, metric: speed.Metric) -> Dot:
+    rates = list(map(metric.rate, row.throughputs))
+    middle = speed.mean_rate(row.throughputs, metric)
     return Dot(
         backend=row.cell.backend,
         variant=in_words(row.cell.variant, row.cell.precision, row.cell.device),
         label=_label(row),
-        value=middle,
+        value=median(rates) if middle is None else middle,
         low=min(rates),
         high=max(rates),
-        text=marked(middle, row.throughputs) if work == "training" else f"{middle:.1f}",
+        text=speed.rate_text(row.throughputs, metric),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from statistics import median
 
 from benchmarks.harness.measurement.figures import Throughput
@@ -20,6 +21,7 @@ from benchmarks.report.labels import (
 )
 from benchmarks.report.markdown_table import escape
 from benchmarks.report.statistics import wilson
+from benchmarks.report.verdicts import speed
 
 
 def conditions(records: Sequence[Record]) -> str:
@@ -125,15 +127,6 @@ def accuracy_order(record: Record) -> float:
     return record.accuracy.test if record.accuracy else -1.0
 
 
-def marked(rate: float, timings: Iterable[Throughput]) -> str:
-    """A rate in images/s, with what is to be held against the timings it comes from: `~` where steps had not
-    become steady, `noisy` where the machine had other work."""
-    timings = list(timings)
-    unsteady = not all(timing.steady for timing in timings)
-    noisy = any(timing.conditions and timing.conditions.noisy for timing in timings)
-    return f"{'~' if unsteady else ''}{rate:.1f}{' noisy' if noisy else ''}"
-
-
 # --- How ------------------------------------------------------------------------------------------
 
 
@@ -161,17 +154,12 @@ def _list(first: str, lines: Sequence[str]) -> str:
 
 
 def _accuracy(record: Record) -> str:
-    return "failed" if record.memory is None else accuracy_text(record)
+    return "failed" if record.status != "ok" else accuracy_text(record)
 
 
-def _train_rate(record: Record) -> str:
+def _rate(metric: speed.Metric, record: Record) -> str:
     throughput = _throughput(record)
-    return marked(throughput.train_images_per_second, [throughput]) if throughput else ""
-
-
-def _inference_rate(record: Record) -> str:
-    throughput = _throughput(record)
-    return f"{throughput.inference_images_per_second:.1f}" if throughput else ""
+    return speed.rate_text([throughput], metric) if throughput else ""
 
 
 def _epoch_seconds(record: Record) -> str:
@@ -182,14 +170,14 @@ def _epoch_seconds(record: Record) -> str:
 
 
 def _peak_memory(record: Record) -> str:
-    if record.accuracy is None or record.memory is None:
+    if record.status != "ok" or record.memory is None:
         return ""
     return f"{record.memory.peak_rss_bytes / 2**30:.2f} GiB"
 
 
 def _throughput(record: Record) -> Throughput | None:
     """A cell's speed; None where nothing was trained by steps, or the cell failed."""
-    return record.throughput if record.accuracy is not None and record.memory is not None else None
+    return record.throughput if record.status == "ok" else None
 
 
 BACKEND: Column[Record] = Column("backend", lambda record: backend_title(record.cell.backend))
@@ -199,7 +187,7 @@ ACCURACY: Column[Record] = Column(
     "test accuracy [95 %]", _accuracy, order=accuracy_order, record=lambda record: record.cell.id
 )
 RATES: tuple[Column[Record], ...] = (
-    Column("train images/s", _train_rate, number=True),
-    Column("inference images/s", _inference_rate, number=True),
+    Column("train images/s", partial(_rate, speed.TRAINING), number=True),
+    Column("inference images/s", partial(_rate, speed.INFERENCE), number=True),
     Column("epoch s", _epoch_seconds, number=True),
 )

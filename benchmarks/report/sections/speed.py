@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from statistics import median
+from functools import partial
+from statistics import geometric_mean, median
 
 import msgspec
 
@@ -13,15 +14,16 @@ from benchmarks.harness.measurement.figures import Attempt
 from benchmarks.harness.record import Record
 from benchmarks.report.document import Block, Column, Table, filled, first_number, table_of
 from benchmarks.report.markdown_table import escape
-from benchmarks.report.sections.results import marked
 from benchmarks.report.sections.variants import Timed, Variant, head, variants
+from benchmarks.report.verdicts import speed
 
 COLUMNS = {
     "x default": """\
 - **x default** is a variant's training images/s over those of its own backend's `default` in float32; over
-  several seeds the median of the ratios, each of two cells of one seed.""",
+  several seeds the geometric mean of the ratios, each of two cells of one seed.""",
     "seeds": """\
-- Other figures of several **seeds** are medians over them; the accuracy also has its lowest and highest.""",
+- Rates of several **seeds** are the geometric mean of those whose timing was sound, other figures medians;
+  the accuracy also has its lowest and highest.""",
     "end-to-end images/s": """\
 - **End-to-end** images/s are those of whole epochs, input pipeline included: the median of the epochs after
   the first.""",
@@ -74,12 +76,14 @@ def speed_table(rows: Sequence[Variant]) -> Table:
 
 
 def times_default(row: Variant) -> float | None:
-    """Training images/s over the default's; median over the seeds that both have, None if there are none."""
+    """Training images/s over the default's: the geometric mean over the seeds that both have, the undisturbed
+    ones if there are any; None without such seeds."""
+    pairs = [(own.throughput, default.throughput) for own, default in row.pairs()]
+    undisturbed = [pair for pair in pairs if not any(map(speed.disturbed, pair))]
     ratios = [
-        own.throughput.train_images_per_second / default.throughput.train_images_per_second
-        for own, default in row.pairs()
+        own.train_images_per_second / default.train_images_per_second for own, default in undisturbed or pairs
     ]
-    return median(ratios) if ratios else None
+    return geometric_mean(ratios) if ratios else None
 
 
 def break_even(variant: Cost, default: Cost) -> float:
@@ -158,10 +162,10 @@ def _before(record: Record) -> str:
 def _columns(rows: Sequence[Variant]) -> list[Column[Variant]]:
     columns: list[Column[Variant]] = [
         Column("batch", lambda row: str(row.throughputs[0].batch_size), number=True),
-        Column("train images/s", _train_rate, number=True),
+        Column("train images/s", partial(_rate, speed.TRAINING), number=True),
         Column("x default", _ratio_text, number=True),
-        Column("inference images/s", _inference_rate, number=True),
-        Column("end-to-end images/s", _end_to_end_rate, number=True),
+        Column("inference images/s", partial(_rate, speed.INFERENCE), number=True),
+        Column("end-to-end images/s", partial(_rate, speed.EPOCHS), number=True),
         Column("test accuracy", _accuracy, order=lambda row: first_number(_accuracy(row))),
         Column("utilisation", _utilization, number=True),
         Column("peak RSS", _peak_rss, number=True),
@@ -180,26 +184,14 @@ def _cost(cells: Sequence[Timed]) -> Cost | None:
     return Cost(compilation=median(known), epoch=median(epochs))
 
 
-def _train_rate(row: Variant) -> str:
-    rate = row.median(lambda throughput: throughput.train_images_per_second)
-    assert rate is not None
-    return marked(rate, row.throughputs)
+def _rate(metric: speed.Metric, row: Variant) -> str:
+    return speed.rate_text(row.throughputs, metric)
 
 
 def _ratio_text(row: Variant) -> str:
     """Blank for a default: it would be 1."""
     ratio = None if row.is_default else times_default(row)
     return "" if ratio is None else f"{ratio:.2f}"
-
-
-def _inference_rate(row: Variant) -> str:
-    rate = _number(row.median(lambda throughput: throughput.inference_images_per_second), ".1f")
-    found = [throughput.inference_conditions for throughput in row.throughputs]
-    return f"{rate} noisy" if any(conditions and conditions.noisy for conditions in found) else rate
-
-
-def _end_to_end_rate(row: Variant) -> str:
-    return _number(row.median(lambda throughput: throughput.end_to_end_images_per_second), ".1f")
 
 
 def _accuracy(row: Variant) -> str:

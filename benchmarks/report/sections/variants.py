@@ -16,6 +16,7 @@ from benchmarks.report.labels import (
     data_key,
     data_title,
     in_words,
+    is_default,
     place,
     protocol_or_recipe,
     run_of,
@@ -52,7 +53,7 @@ class Variant(msgspec.Struct, frozen=True):
     @property
     def is_default(self) -> bool:
         """Whether this is what others are compared with."""
-        return _is_default(self.cell)
+        return is_default(self.cell)
 
     @property
     def throughputs(self) -> tuple[Throughput, ...]:
@@ -128,10 +129,6 @@ def _device(row: Variant) -> str:
 
 def _seeds(row: Variant) -> str:
     return str(len(row.cells))
-
-
-def _is_default(cell: CellDescription) -> bool:
-    return (cell.variant, cell.precision) == (USUAL["variant"], USUAL["precision"])
 
 
 def _what(record: Record, throughput: Throughput) -> tuple[object, ...]:

@@ -10,7 +10,15 @@ import msgspec
 from benchmarks.report.document import Column, Section, Table, filled, table_of
 from benchmarks.report.groups import Group
 from benchmarks.report.labels import run_of
-from benchmarks.report.statistics import ALPHA, Difference, holm, paired_difference, spread, wilson
+from benchmarks.report.statistics import (
+    ALPHA,
+    Difference,
+    Interval,
+    holm,
+    paired_difference,
+    spread,
+    wilson,
+)
 from benchmarks.report.verdicts.comparisons import Division, Kind, Pair, divisions, in_full, network_of, pairs
 from benchmarks.report.verdicts.words import (
     Outcome,
@@ -26,6 +34,7 @@ TITLES: dict[Kind, str] = {
     "protocols": "Protocols against each other",
     "variants": "Variants against the default",
 }
+OF_SEEDS, OF_IMAGES = "seeds", "images"
 
 
 class Compared(msgspec.Struct, frozen=True, kw_only=True):
@@ -189,14 +198,27 @@ def accuracy_text(group: Group) -> str:
     return f"{_mean(group)} {interval_text(group)}"
 
 
-def interval_text(group: Group) -> str:
-    """Of the mean over seeds, or of a single seed over images: `[0.933, 0.957]`."""
-    interval = spread(group.accuracies).interval
-    if interval is None:
+def accuracy_heading(groups: Iterable[Group]) -> str:
+    """Of a column of these: the test accuracy, and of what its intervals are."""
+    kinds = sorted({len(group.seeds) > 1 for group in groups}, reverse=True)
+    of = [OF_SEEDS if several else OF_IMAGES for several in kinds]
+    return f"test accuracy [95 % over {' or, of one seed, '.join(of)}]" if of else "test accuracy"
+
+
+def interval(group: Group) -> Interval:
+    """Of the mean over seeds (Student's t), or of a single seed over images (Wilson)."""
+    found = spread(group.accuracies).interval
+    if found is None:
         accuracy = group.records[0].accuracy
         assert accuracy is not None
-        interval = wilson(sum(accuracy.correct), accuracy.images)
-    return f"[{max(interval.low, 0):.3f}, {min(interval.high, 1):.3f}]"
+        found = wilson(sum(accuracy.correct), accuracy.images)
+    return Interval(max(found.low, 0.0), min(found.high, 1.0))
+
+
+def interval_text(group: Group) -> str:
+    """`[0.933, 0.957]`."""
+    found = interval(group)
+    return f"[{found.low:.3f}, {found.high:.3f}]"
 
 
 def _interval_of(group: Group) -> str:

@@ -39,10 +39,20 @@ def parity(records: Sequence[Record]) -> Iterable[str]:
                 gates[key] = gate
     if not gates:
         return
-    passed = sum(gate.passed for gate in gates.values())
-    pairs = len({(backend, network) for backend, network, *_ in gates})
+    passed = [gate for gate in gates.values() if gate.passed]
+    if len(passed) < len(gates):
+        names = listed(
+            sorted({f"{backend_title(key[0])} {key[1]}" for key in gates if not gates[key].passed})
+        )
+        yield (
+            f"{len(gates) - len(passed)} of {len(gates)} checks against the reference failed ({names}): their"
+            " cells were not trained."
+        )
+    if not passed:
+        return
+    pairs = len({key[:2] for key, gate in gates.items() if gate.passed})
     gradients, steps, logits = (
-        _worst(gates.values(), error)
+        _worst(passed, error)
         for error in (
             lambda gate: gate.gradient_error,
             lambda gate: gate.step_error,
@@ -51,7 +61,7 @@ def parity(records: Sequence[Record]) -> Iterable[str]:
     )
     yield (
         "before training each framework computed what the reference computes: in float64 gradients agree to"
-        f" {gradients}, weights after 5 steps to {steps}; in float32 logits to {logits}. {passed} of"
+        f" {gradients}, weights after 5 steps to {steps}; in float32 logits to {logits}. {len(passed)} of"
         f" {len(gates)} such checks passed ({count_of(pairs, 'pair')} of framework and network)."
     )
 

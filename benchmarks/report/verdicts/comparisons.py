@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from benchmarks.report.groups import Group
-from benchmarks.report.labels import USUAL, canonical, run_of
+from benchmarks.report.labels import USUAL, canonical, in_words, is_default, run_of
 
 Kind = Literal["backends", "protocols", "variants"]
 
@@ -28,6 +28,7 @@ class Scene(msgspec.Struct, frozen=True):
         networks = ", ".join(dict.fromkeys(network_of(one) for one in self.groups))
         told = [f"{group.cell.track} {networks} on {group.cell.data.name}"]
         told += ["resampled"] if group.cell.resampled else []
+        told += [group.cell.device] if group.cell.device != USUAL["device"] else []
         told += [run_of(group.records[0])]
         return ", ".join(filter(None, told))
 
@@ -39,7 +40,7 @@ class Scene(msgspec.Struct, frozen=True):
             Pair(self, first, second)
             for first, second in combinations(self.groups, 2)
             if self.kind == "backends"
-            or (self.kind == "variants" and _is_default(first))
+            or (self.kind == "variants" and is_default(first.cell))
             or (self.kind == "protocols" and _same_start(first, second))
         ]
 
@@ -68,8 +69,8 @@ def name_in(kind: Kind, group: Group) -> str:
 
 
 def in_full(group: Group) -> str:
-    """A variant in words, the usual one too."""
-    return group.variant or USUAL["variant"]
+    """A variant in words, the usual one too; its device stands with the place."""
+    return in_words(group.cell.variant, group.cell.precision)
 
 
 def network_of(group: Group) -> str:
@@ -98,7 +99,7 @@ def divisions(kind: Kind, groups: Sequence[Group]) -> list[Division]:
     for track in ("matched", "native"):
         of_track = [group for group in groups if group.cell.track == track]
         for usual in (True, False):
-            members = [one for one in of_track if kind == "variants" or (not one.variant) == usual]
+            members = [one for one in of_track if kind == "variants" or is_default(one.cell) == usual]
             if members and (usual or kind != "variants"):
                 found.append(Division(track, usual, tuple(members)))
     return found
@@ -161,10 +162,6 @@ def _start(group: Group) -> tuple[str, str | None]:
 def _same_start(first: Group, second: Group) -> bool:
     starts = {_start(first), _start(second)}
     return len(starts) == 1 or any(name == "none" for name, _ in starts)
-
-
-def _is_default(group: Group) -> bool:
-    return (group.cell.variant, group.cell.precision) == (USUAL["variant"], USUAL["precision"])
 
 
 KEYS: dict[Kind, Callable[[Group], Hashable | None]] = {

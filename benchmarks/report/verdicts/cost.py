@@ -11,6 +11,7 @@ import msgspec
 from benchmarks.harness.record import Record
 from benchmarks.report.document import Column, Section, Table, filled, table_of
 from benchmarks.report.groups import Group
+from benchmarks.report.labels import data_title, run_of
 from benchmarks.report.training_time import after_each_epoch, training_seconds
 from benchmarks.report.verdicts.comparisons import network_of
 from benchmarks.report.verdicts.words import Choices
@@ -106,7 +107,9 @@ def cost_table(rows: Sequence[Reached]) -> Table:
     """One row for each group and threshold."""
     columns: list[Column[Reached]] = [
         Column("accuracy", lambda row: f"{row.threshold:.2f}", number=True),
+        Column("run", lambda row: run_of(row.group.records[0])),
         Column("track", lambda row: row.group.cell.track),
+        *([Column("data", _data)] if len(set(map(_data, rows))) > 1 else []),
         Column("network", lambda row: network_of(row.group)),
         Column("protocol", lambda row: row.group.protocol),
         Column("backend", lambda row: row.group.backend),
@@ -119,6 +122,10 @@ def cost_table(rows: Sequence[Reached]) -> Table:
 
 
 # --- How ------------------------------------------------------------------------------------------
+
+
+def _data(row: Reached) -> str:
+    return data_title(row.group.records[0])
 
 
 def _end(record: Record) -> float:

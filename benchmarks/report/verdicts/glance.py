@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from statistics import geometric_mean, median
+from statistics import median
 
 import msgspec
 
@@ -14,7 +14,7 @@ from benchmarks.report.groups import Group, groups
 from benchmarks.report.labels import USUAL, run_of
 from benchmarks.report.training_time import training_seconds
 from benchmarks.report.verdicts import speed
-from benchmarks.report.verdicts.accuracy import accuracy_text
+from benchmarks.report.verdicts.accuracy import accuracy_heading, accuracy_text
 from benchmarks.report.verdicts.comparisons import in_full, network_of
 
 
@@ -32,7 +32,7 @@ class Row(msgspec.Struct, frozen=True):
 
 def blocks(records: Sequence[Record]) -> tuple[Table, ...]:
     """One table with a row for each protocol and backend, or none. Seconds are the median seed's, evaluation
-    left out; rates the geometric mean of the seeds whose timing was sound, or with "~" of all."""
+    left out; rates those of whole epochs, as `speed.rate_text` has them."""
     rows = _rows(groups(records))
     if not rows:
         return ()
@@ -45,19 +45,21 @@ def blocks(records: Sequence[Record]) -> tuple[Table, ...]:
                 Column("run", lambda row: run_of(row.first.records[0])),
                 Column("track", lambda row: row.first.cell.track),
                 Column("data", lambda row: row.first.cell.data.name),
+                Column("sample", lambda row: "resampled" if row.first.cell.resampled else ""),
+                Column("device", lambda row: row.first.cell.device),
                 Column("network", lambda row: network_of(row.first)),
             ],
         ),
         Column("protocol", lambda row: row.first.protocol),
         Column("backend", lambda row: row.first.backend),
         Column("seeds", lambda row: str(len(row.first.seeds)), number=True),
-        Column("test accuracy [95 %]", lambda row: accuracy_text(row.first)),
+        Column(accuracy_heading(row.first for row in rows), lambda row: accuracy_text(row.first)),
         *(
             Column(f"s of training{title}", partial(_seconds, name), number=True)
             for name, title in zip(variants, told, strict=True)
         ),
         *(
-            Column(f"train images/s{title}", partial(_rate, name), number=True)
+            Column(f"images/s in whole epochs{title}", partial(_rate, name), number=True)
             for name, title in zip(variants, told, strict=True)
         ),
     ]
@@ -73,7 +75,7 @@ def _rows(members: Sequence[Group]) -> list[Row]:
         cell = group.cell
         key = (
             cell.track, cell.recipe, cell.architecture, group.image_size, cell.backend, cell.data.sha256,
-            cell.profile, cell.weights.name, cell.resampled, run_of(group.records[0]),
+            cell.profile, cell.weights.name, cell.resampled, cell.device, run_of(group.records[0]),
         )  # fmt: skip
         found.setdefault(key, {})[in_full(group)] = group
     return [Row(variants) for variants in found.values()]
@@ -91,10 +93,6 @@ def _seconds(variant: str, row: Row) -> str:
 
 def _rate(variant: str, row: Row) -> str:
     group = row.variants.get(variant)
-    timed = [one.throughput for one in group.records if one.throughput is not None] if group else []
-    timed = [throughput for throughput in timed if speed.disturbed(throughput) != speed.NO_RATE]
-    sound = [throughput for throughput in timed if not speed.disturbed(throughput)]
-    if not timed:
-        return ""
-    rate = geometric_mean(speed.TRAINING.rate(throughput) for throughput in sound or timed)
-    return f"{'' if sound else '~'}{rate:.1f}"
+    return speed.rate_text(
+        [one.throughput for one in group.records if one.throughput is not None] if group else [], speed.EPOCHS
+    )

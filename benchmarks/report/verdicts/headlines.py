@@ -9,8 +9,7 @@ from typing import TypeVar
 from benchmarks.harness.record import Record
 from benchmarks.report.document import Headline
 from benchmarks.report.groups import Group
-from benchmarks.report.labels import USUAL, run_of
-from benchmarks.report.statistics import spread
+from benchmarks.report.labels import USUAL, is_default, place, run_of
 from benchmarks.report.verdicts import accuracy, circumstances, cost, speed
 from benchmarks.report.verdicts.comparisons import in_full
 from benchmarks.report.verdicts.words import (
@@ -54,14 +53,14 @@ def _accuracy(families: Sequence[accuracy.Family]) -> Iterable[str]:
     families = _usual(families)
     for family in families:
         if family.kind == "backends":
-            for place, of_place in _by(family.rows, lambda row: row.pair.scene.place):
-                outcome = _by_protocol(of_place, lambda row: row.pair.first.protocol, _of_backends)
-                yield f"{place} ({_sample(of_place)}), {outcome}."
+            for where, rows in _by(family.rows, _where_compared):
+                outcome = _by_protocol(rows, lambda row: row.pair.first.protocol, _of_backends)
+                yield f"{where} ({_sample(rows)}), {outcome}."
         elif family.kind == "protocols":
-            rows = [row for row in family.rows if row.pair.second.cell.protocol == "scratch"]
-            for place, of_place in _by(rows, lambda row: row.pair.scene.place):
-                outcome = _by_protocol(of_place, lambda row: row.pair.names[0], _of_protocols)
-                yield f"{place}, against scratch: {outcome}."
+            reused = [row for row in family.rows if row.pair.second.cell.protocol == "scratch"]
+            for where, rows in _by(reused, _where_compared):
+                outcome = _by_protocol(rows, lambda row: row.pair.names[0], _of_protocols)
+                yield f"{where}, against scratch ({_sample(rows)}): {outcome}."
     yield from _advice([row for family in families for row in family.rows])
 
 
@@ -97,7 +96,7 @@ def _of_protocols(rows: Sequence[accuracy.Compared]) -> str:
     )
     if all(shown) and len({row.tested.estimate > 0 for row in rows}) == 1:
         gains = sorted(abs(row.difference.estimate) for row in rows)
-        by = points(gains[0]) if len(rows) == 1 else f"{points(gains[0])} to {points(gains[-1])}"
+        by = " to ".join(dict.fromkeys(map(points, (gains[0], gains[-1]))))
         return f" {'higher' if rows[0].tested.estimate > 0 else 'lower'} by {by} points{where}"
     if all(row.tested.equivalent for row in rows) and not any(shown):
         return f": {equivalent_within(in_points(rows[0].margin))}{where}"
@@ -110,8 +109,13 @@ def _means(rows: Sequence[accuracy.Compared]) -> str:
     """Mean accuracies of the backends, where it is these that are compared."""
     if rows[0].pair.kind != "backends":
         return ""
-    groups = {group.backend: group for row in rows for group in (row.pair.first, row.pair.second)}
-    means = sorted({f"{spread(group.accuracies).mean:.3f}" for group in groups.values()})
+    means = sorted(
+        {
+            f"{group.correct(row.seeds).mean():.3f}"
+            for row in rows
+            for group in (row.pair.first, row.pair.second)
+        }
+    )
     return f" ({means[0]} in each)" if len(means) == 1 else f" ({means[0]} to {means[-1]})"
 
 
@@ -158,10 +162,10 @@ def _advice(rows: Sequence[accuracy.Compared]) -> Iterable[str]:
     expected = [row.difference.least_of(ENOUGH_SEEDS, row.alpha) for row in few]
     known = [least for least in expected if least is not None]
     if known:
-        least = " to ".join(dict.fromkeys((points(min(known)), points(max(known)))))
+        least = " to ".join(dict.fromkeys(map(points, (min(known), max(known)))))
         yield (
-            f"what is undecided is so for want of seeds: {ENOUGH_SEEDS} that vary as these do would show"
-            f" differences of {least} points (`--seeds {ENOUGH_SEEDS}`)."
+            f"where fewer than {ENOUGH_SEEDS} seeds showed nothing, {ENOUGH_SEEDS} that vary as these do"
+            f" would show a difference of {least} points, if there is one (`--seeds {ENOUGH_SEEDS}`)."
         )
 
 
@@ -169,22 +173,28 @@ def _advice(rows: Sequence[accuracy.Compared]) -> Iterable[str]:
 
 
 def _speed(records: Sequence[Record], families: Sequence[speed.Family]) -> Iterable[str]:
-    """Of the matched track alone: in the native one networks differ too."""
-    told = False
+    """Of the matched track alone, in the native one networks differ too; and of whole epochs, for which a
+    user waits."""
+    told, reasons = False, set()
     for family in families:
         of_what = family.kind, family.division.track, family.metric
-        if of_what != ("backends", "matched", speed.TRAINING):
+        if of_what != ("backends", "matched", speed.EPOCHS):
             continue
-        for place, of_place in _by(family.rows, lambda row: row.pair.scene.place):
-            for variant, of_variant in _by(of_place, lambda row: in_full(row.pair.first)):
-                told = True
-                protocol, rows = _by(of_variant, lambda row: row.pair.first.protocol)[0]  # trains the most
-                what = ", ".join((place, protocol, *([variant] if variant != USUAL["variant"] else [])))
-                yield f"{what}: {_ranked(rows)}{_absent(rows, family.left)}."
+        reasons |= {one.reason for one in family.left}
+        for where, compared in _by(family.rows, _where_compared):
+            told = True
+            protocol, rows = _by(compared, lambda row: row.pair.first.protocol)[0]  # trains the most
+            lost = [
+                one
+                for one in family.left
+                if _where_compared(one) == where and place(one.pair.first.cell.protocol) < place(protocol)
+            ]
+            yield f"{where}, {protocol}: {_ranked(rows)}{_absent(rows, family.left)}{_lost(lost)}."
     if not told and any(record.throughput for record in records):
         yield (
-            "no framework is called faster: that takes two seeds or more of the matched track in alternation,"
-            " as `python -m benchmarks run --seeds 3` runs them."
+            f"no framework is called faster{_in_brackets(reasons)}: that takes two seeds or more of the"
+            " matched track in alternation on a quiet machine, as `python -m benchmarks run --seeds 3` runs"
+            " them."
         )
 
 
@@ -198,10 +208,9 @@ def _ranked(rows: Sequence[speed.Compared]) -> str:
             continue
         turned = row.pair.names[1] == fastest
         other = row.pair.names[0 if turned else 1]
-        told.append(
-            f"{_factor(row, turned)} x {other}" if row.tested.different else f"{other}: {row.verdict}"
-        )
-    return f"{fastest} trains {rates[fastest]:.1f} images/s, {', '.join(told)}"
+        factor = f"{_factor(row, turned)} x {other}"
+        told.append(factor if row.tested.different else f"{factor} measured, {row.verdict}")
+    return f"{fastest} trains {rates[fastest]:.1f} images/s in whole epochs: {'; '.join(told)}"
 
 
 def _rates(rows: Sequence[speed.Compared]) -> dict[str, float]:
@@ -227,6 +236,17 @@ def _absent(rows: Sequence[speed.Compared], left: Sequence[speed.Left]) -> str:
     return "".join(f"; {name} not compared ({reason})" for name, reason in absent.items())
 
 
+def _lost(left: Sequence[speed.Left]) -> str:
+    """Protocols that train more, and of which no two backends could be compared."""
+    reasons = {one.pair.first.protocol: one.reason for one in left}
+    return "".join(f"; {protocol} not compared ({reason})" for protocol, reason in reasons.items())
+
+
+def _in_brackets(reasons: Iterable[str]) -> str:
+    told = "; ".join(sorted(reasons))
+    return f" ({told})" if told else ""
+
+
 def _factor(row: speed.Compared, turned: bool) -> str:
     ratio = row.ratio
     if turned:
@@ -238,8 +258,8 @@ def _factor(row: speed.Compared, turned: bool) -> str:
 
 
 def _cost(rows: Sequence[cost.Reached]) -> Iterable[str]:
-    usual = [row for row in rows if not row.group.variant] or rows
-    for (place, threshold), at in _by(usual, lambda row: (_where(row.group), row.threshold)):
+    usual = [row for row in rows if is_default(row.group.cell)] or rows
+    for (where, threshold), at in _by(usual, lambda row: (_where(row.group), row.threshold)):
         quickest: dict[str, cost.Reached] = {}
         for row in at:
             best = quickest.get(row.group.backend)
@@ -248,22 +268,33 @@ def _cost(rows: Sequence[cost.Reached]) -> Iterable[str]:
         if quickest:
             told = ", ".join(_seconds(row) for row in quickest.values())
             yield (
-                f"{place}, seconds of training until an epoch first had {threshold:.2f} of the test images"
+                f"{where}, seconds of training until an epoch first had {threshold:.2f} of the test images"
                 f" right, by the quickest protocol: {told}. Told, not tested."
             )
 
 
 def _where(group: Group) -> str:
     run = run_of(group.records[0])
-    return ", ".join(filter(None, (f"{group.cell.track} on {group.cell.data.name}", run)))
+    device = group.cell.device if group.cell.device != USUAL["device"] else ""
+    return ", ".join(filter(None, (f"{group.cell.track} on {group.cell.data.name}", device, run)))
 
 
 def _seconds(row: cost.Reached) -> str:
     price = "" if row.cost is None else f", {row.cost:.4f} at {row.price:g} an hour"
-    return f"{row.group.backend} {row.median:.0f} s ({row.group.protocol}; {row.share} seeds{price})"
+    how = f"{row.group.protocol}{_variant(row.group)}"
+    return f"{row.group.backend} {row.median:.0f} s ({how}; {row.share} seeds{price})"
 
 
 # --- How ------------------------------------------------------------------------------------------
+
+
+def _where_compared(row: accuracy.Compared | speed.Compared | speed.Left) -> str:
+    """On what two backends or protocols were compared, and in which variant, if it is not the usual one."""
+    return f"{row.pair.scene.place}{_variant(row.pair.first)}"
+
+
+def _variant(group: Group) -> str:
+    return "" if is_default(group.cell) else f", {in_full(group)}"
 
 
 def _usual(families: Sequence[accuracy.Family]) -> list[accuracy.Family]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from statistics import geometric_mean
 
 import msgspec
 
@@ -174,6 +175,33 @@ def disturbed(throughput: Throughput) -> str:
     return "" if throughput.steady else "not steady"
 
 
+def sound(timings: Iterable[Throughput]) -> list[Throughput]:
+    """Those from which a rate is told: the undisturbed ones, or if there are none all that have one."""
+    found = [timing for timing in timings if disturbed(timing) != NO_RATE]
+    return [timing for timing in found if not disturbed(timing)] or found
+
+
+def mean_rate(timings: Iterable[Throughput], metric: Metric) -> float | None:
+    """Over seeds: the geometric mean of the sound ones, images/s; None where nothing has a rate."""
+    rates = list(map(metric.rate, sound(timings)))
+    return geometric_mean(rates) if rates else None
+
+
+def rate_text(timings: Sequence[Throughput], metric: Metric) -> str:
+    """The same, with what is to be held against it: `~` where steps had not become steady, `noisy` where the
+    machine had other work."""
+    rate = mean_rate(timings, metric)
+    if rate is None:
+        return ""
+    told = sound(timings)
+    unsteady = metric is not INFERENCE and not all(timing.steady for timing in told)
+    conditions = [
+        timing.inference_conditions if metric is INFERENCE else timing.conditions for timing in told
+    ]
+    noisy = any(found is not None and found.noisy for found in conditions)
+    return f"{'~' if unsteady else ''}{rate:.1f}{' noisy' if noisy else ''}"
+
+
 # --- How ------------------------------------------------------------------------------------------
 
 
@@ -213,5 +241,5 @@ def _left_in_words(left: Sequence[Left]) -> str:
     reasons = sorted({one.reason for one in left})
     return (
         f"Not compared: {count_of(len(left), 'pair')} ({'; '.join(reasons)}). A ratio takes two seeds or more"
-        " that `python -m benchmarks run --seeds N` ran in alternation in one sitting."
+        " whose cells `python -m benchmarks run --seeds N` ran in alternation."
     )

@@ -70,6 +70,31 @@ def test_a_plot_that_no_report_shows_goes(root):
     assert not left.exists()
 
 
+def test_the_range_tests_of_a_run_stay(root):
+    plot = root / "machine-2026-01-01" / "first" / "range-tests" / "pytorch-003-vgg16-s0.svg"
+    plot.parent.mkdir()
+    plot.write_text("<svg/>")
+    results(root)
+    assert plot.exists() and results(root, "--check").exit_code == 0
+
+
+def test_one_s_own_runs_are_not_published(root, monkeypatch):
+    """Wherever one stands, and however one calls the folder."""
+    own = root / "runs" / "local"
+    shutil.copytree(root / "machine-2026-01-01" / "first", own)
+    monkeypatch.setattr(publication, "RUNS", root / "runs")
+    monkeypatch.chdir(root.parent)
+    assert results("results").exit_code == 0
+    assert "local" not in (root / "README.md").read_text() and not (own / "report.md").exists()
+
+
+def test_the_latest_comes_first_on_whatever_machine(root):
+    shutil.copytree(root / "machine-2026-01-01", root / "a-slow-one-2026-02-01")
+    assert [folder.name for folder in publication.folders(root)] == [
+        "a-slow-one-2026-02-01", "machine-2026-01-01",
+    ]  # fmt: skip
+
+
 def test_the_page_says_what_was_run_and_how(root):
     results(root)
     page = (root / "README.md").read_text()

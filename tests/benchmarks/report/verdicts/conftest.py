@@ -30,6 +30,7 @@ def cell(measured_record) -> Callable[..., Record]:
         variant: str = "default",
         seconds: float = 10.0,
         track: str = "matched",
+        device: str = "cpu",
         **throughput: object,
     ) -> Record:
         """Args:
@@ -41,7 +42,7 @@ def cell(measured_record) -> Callable[..., Record]:
         correct = tuple(int(place not in wrong) for place in range(IMAGES))
         accuracy = sum(correct) / IMAGES
         recipe = f"{track}-resnet18-{protocol}"
-        special = "" if variant == "default" else f"-{variant}"
+        special = "".join(f"-{what}" for what in (variant, device) if what not in ("default", "cpu"))
         record = measured_record
         return msgspec.structs.replace(
             record,
@@ -53,6 +54,7 @@ def cell(measured_record) -> Callable[..., Record]:
                 recipe=recipe,
                 protocol=protocol,
                 variant=variant,
+                device=device,
                 seed=seed,
             ),
             accuracy=msgspec.structs.replace(record.accuracy, test=accuracy, correct=correct, images=IMAGES),

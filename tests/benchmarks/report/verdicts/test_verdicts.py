@@ -242,14 +242,16 @@ class TestHeadlines:
             " frameworks."
         )
         assert protocols == (
-            "matched resnet18 on sketch, against scratch: finetune higher by 33.0 to 34.5 points in each of"
+            "matched resnet18 on sketch, against scratch (3 seeds x 200 test images): finetune higher by"
+            " 33.0 to 34.5 points in each of"
             " the 3 frameworks."
         )
-        assert advice.startswith("what is undecided is so for want of seeds: 5 that vary as these do would")
+        assert advice.startswith("where fewer than 5 seeds showed nothing, 5 that vary as these do would")
         assert told["Scope"][0].startswith("a trial, on drawn images and the small profile `smoke`: ")
         (fastest,) = told["Speed"]
         assert fastest.startswith(
-            "matched resnet18 on sketch, finetune: PyTorch trains 150.0 images/s, 3.00 [3.00, 3.00] x"
+            "matched resnet18 on sketch, finetune: PyTorch trains 135.0 images/s in whole epochs:"
+            " 3.00 [3.00, 3.00] x"
         )
         assert told["Cost"] == (
             "matched on sketch, seconds of training until an epoch first had 0.90 of the test images right,"
@@ -284,6 +286,55 @@ class TestHeadlines:
         assert "finetune (0.695 to 0.900): PyTorch higher by 20.5 [" in sentence
         assert sentence.endswith("] points than MXNet Gluon.")
 
+    def test_a_gpu_s_default_is_a_default(self, cell):
+        """As README's command for a GPU makes them: two variants of two backends, with scratch."""
+        told = self.told(
+            [
+                cell(backend, protocol, seed, variant=variant, device="cuda", wrong=wrong, rate=rate + seed)
+                for backend, rate in (("gluon", 50.0), ("pytorch", 100.0))
+                for variant in ("default", "tuned")
+                for protocol, wrong in (("finetune", range(5)), ("scratch", range(100)))
+                for seed in range(5)
+            ],
+        )
+        assert told["Accuracy"][0].startswith(
+            "matched resnet18 on sketch, cuda (5 seeds x 200 test images), "
+        )
+        assert "finetune higher by 47.5 points in each of the 2 frameworks" in told["Accuracy"][1]
+        assert len(told["Accuracy"]) == 2 and "tuned" not in "".join((*told["Accuracy"], *told["Cost"]))
+        default, tuned = told["Speed"]
+        assert default.startswith("matched resnet18 on sketch, cuda, finetune: PyTorch trains 91.8 images/s")
+        assert tuned.startswith("matched resnet18 on sketch, cuda, tuned, finetune: PyTorch trains ")
+
+    def test_variants_without_a_default_are_not_mixed(self, cell):
+        records = [
+            cell(backend, seed=seed, variant=variant)
+            for backend in ("gluon", "keras", "pytorch")
+            for variant in ("tuned", "reproducible")
+            for seed in range(5)
+        ]
+        one, other = self.told(records)["Accuracy"]
+        assert "sketch, tuned (5 seeds" in one and "sketch, reproducible (5 seeds" in other
+        assert "equivalent within 2 points between the 3 frameworks" in one
+
+    def test_means_are_those_of_the_seeds_that_were_compared(self, cell):
+        records = [cell("gluon", seed=seed) for seed in range(2)]
+        records += [cell(seed=seed, wrong=range(100) if seed == 2 else ()) for seed in range(3)]
+        assert "finetune (1.000 in each)" in self.told(records)["Accuracy"][0]
+
+    def test_a_protocol_whose_timing_was_lost_is_not_passed_over(self, cell):
+        records = [
+            cell(backend, protocol, seed, steady=protocol == "frozen")
+            for backend in ("gluon", "pytorch")
+            for protocol in ("finetune", "frozen")
+            for seed in range(3)
+        ]
+        (sentence,) = self.told(records)["Speed"]
+        assert "sketch, frozen: " in sentence
+        assert sentence.endswith("; finetune not compared (3 seeds not steady or disturbed).")
+        (sentence,) = self.told([one for one in records if one.cell.protocol == "finetune"])["Speed"]
+        assert sentence.startswith("no framework is called faster (3 seeds not steady or disturbed): ")
+
     def test_a_small_difference_that_was_shown_is_both(self, cell):
         records = [cell(seed=seed, wrong=range(20)) for seed in range(5)]
         records += [cell("gluon", seed=seed, wrong=range(28)) for seed in range(5)]
@@ -294,7 +345,8 @@ class TestHeadlines:
     def test_what_equals_scratch_is_equivalent(self, cell):
         records = [cell(protocol=name, seed=seed) for name in ("finetune", "scratch") for seed in range(5)]
         assert self.told(records)["Accuracy"] == (
-            "matched resnet18 on sketch, against scratch: finetune: equivalent within 2 points in PyTorch.",
+            "matched resnet18 on sketch, against scratch (5 seeds x 200 test images): finetune: equivalent"
+            " within 2 points in PyTorch.",
         )
 
     def test_the_first_screen_tests_no_fewer_than_the_table(self, cell):
@@ -328,8 +380,8 @@ class TestHeadlines:
             for backend in ("gluon", "keras", "pytorch")
         ]
         advice = self.told(records)["Accuracy"][-1]
-        assert "would show differences of" in advice
-        assert " to " not in advice.partition("differences of")[2]
+        assert "would show a difference of" in advice
+        assert " to " not in advice.partition("difference of")[2]
 
     def test_one_seed_speaks_of_itself(self, cell):
         assert self.told([cell(), cell("gluon")])["Accuracy"][-1].startswith(
@@ -344,7 +396,7 @@ class TestHeadlines:
             *(cell("keras", seed=seed, rate=500.0, sitting=None) for seed in range(3)),
         ]
         (sentence,) = self.told(records)["Speed"]
-        assert "PyTorch trains 101.5 images/s, 1.9" in sentence
+        assert "PyTorch trains 91.3 images/s in whole epochs: 1.9" in sentence
         assert sentence.endswith("; Keras (TensorFlow) not compared (3 seeds not run in alternation).")
 
     def test_native_networks_run_no_race(self, cell):
@@ -358,8 +410,12 @@ class TestHeadlines:
         bad = msgspec.structs.replace(
             bad, gate=msgspec.structs.replace(bad.gate, passed=False, gradient_error=0.5)
         )
-        (sentence,) = self.told([bad, cell(seed=1)])["Parity"]
-        assert "gradients agree to 5e-01" in sentence and "0 of 1 such checks passed" in sentence
+        assert self.told([bad, cell(seed=1)])["Parity"] == (
+            "1 of 1 checks against the reference failed (PyTorch resnet18): their cells were not trained.",
+        )
+        failed, passed = self.told([bad, cell("gluon")])["Parity"]
+        assert failed.startswith("1 of 2 checks against the reference failed (PyTorch resnet18)")
+        assert "gradients agree to 2e-13" in passed and "1 of 2 such checks passed (1 pair " in passed
 
     def test_a_lucky_seed_is_not_the_quickest(self, cell):
         records = [cell(seed=0, seconds=1.0)]
