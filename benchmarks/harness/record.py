@@ -184,6 +184,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     """The machine and the software."""
 
     cpu: str
+    """Its name, family, model and widest vectors."""
     cores: int
     """Physical cores this process may use."""
     threads: int

@@ -16,6 +16,7 @@ from benchmarks.report.labels import (
     unusual,
     variant_place,
 )
+from benchmarks.report.training_time import is_told
 
 
 class Group(msgspec.Struct, frozen=True):
@@ -56,6 +57,11 @@ class Group(msgspec.Struct, frozen=True):
         """In a few words; empty for the usual one."""
         cell = self.cell
         return in_words(cell.variant, cell.precision, cell.device) if unusual(self.records) else ""
+
+    @property
+    def timed(self) -> bool:
+        """Whether seconds of training are told of it."""
+        return any(map(is_told, self.records))
 
     @property
     def accuracies(self) -> tuple[float, ...]:

@@ -20,5 +20,6 @@ def draw(records: Sequence[Record], measured: Sequence[Curves]) -> dict[str, byt
         drawn[dots.path] = plots.dots(dots)
     for learned in learning.drawn(records):
         drawn[learned.over_epochs] = plots.learning_curves(learned)
+    for learned in learning.drawn(learning.timed(records)):
         drawn[learned.over_seconds] = plots.time_to_accuracy(learned)
     return drawn

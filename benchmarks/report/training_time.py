@@ -7,6 +7,12 @@ from itertools import accumulate
 from benchmarks.harness.record import Record
 
 
+def is_told(record: Record) -> bool:
+    """Whether its seconds are: with `--no-timing` a cell may have run beside other work, and says no word
+    about speed."""
+    return record.throughput is not None or not record.curve
+
+
 def before_epochs(record: Record) -> float:
     """Seconds of extracting the training features, and of fitting a classifier."""
     extracted = sum(one.seconds for one in record.extractions if one.split == "train")

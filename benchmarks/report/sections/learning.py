@@ -10,7 +10,7 @@ from benchmarks.harness.record import Record
 from benchmarks.report.document import Block, Plot
 from benchmarks.report.groups import Group
 from benchmarks.report.sections.panels import Panel, labels, of_most_weight, panels, variant_of
-from benchmarks.report.training_time import after_each_epoch
+from benchmarks.report.training_time import after_each_epoch, is_told
 
 MOST = 12
 """Panels: so many are looked at, and no more."""
@@ -61,8 +61,13 @@ def curves(records: Sequence[Record]) -> tuple[Block, ...]:
 
 
 def times(records: Sequence[Record]) -> tuple[Block, ...]:
-    """A plot for each panel; none where nothing was trained by epochs."""
-    return _plots(records, "test accuracy over seconds of training", lambda one: one.over_seconds)
+    """A plot for each panel; none where nothing was timed."""
+    return _plots(timed(records), "test accuracy over seconds of training", lambda one: one.over_seconds)
+
+
+def timed(records: Iterable[Record]) -> list[Record]:
+    """Those whose seconds are told."""
+    return list(filter(is_told, records))
 
 
 def drawn(records: Iterable[Record]) -> list[Curves]:

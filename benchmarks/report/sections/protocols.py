@@ -58,7 +58,7 @@ def protocols_table(records: Sequence[Record]) -> Table:
         Column("seeds", lambda row: str(len(row.group.seeds)) if row.group else "", number=True),
         Column(ours, _ours, order=_mean, record=lambda row: row.cell.id),
         Column("epochs", lambda row: "; ".join(dict.fromkeys(filter(None, map(epochs_text, row.records))))),
-        Column("training s", _training, number=True),
+        *filled(rows, [Column("training s", _training, number=True)]),
         Column("why they differ", lambda row: row.recipe.difference),
     ]
     return table_of("The documents' figures and ours", rows, columns)
@@ -141,7 +141,8 @@ def _mean(row: Row) -> float | None:
 
 
 def _training(row: Row) -> str:
-    return f"{median(map(training_seconds, row.group.records)):.0f}" if row.group else ""
+    group = row.group
+    return f"{median(map(training_seconds, group.records)):.0f}" if group and group.timed else ""
 
 
 def _field(field: str, row: Row) -> str:
@@ -167,9 +168,16 @@ def _told(row: Compared) -> str:
         f" {first.backend}{variant}, `{recipe.id}` against `{recipe.claim.against}`: accuracy"
         f" **{row.verdict}** ({means[0]} against {means[1]},"
         f" {difference_text(found.estimate, found.low, found.high)} points,"
-        f" {count_of(len(row.seeds), 'seed')}, p = {p_text(row.tested.p)}). Training takes"
-        f" {_times(row, training_seconds)} times as long in all, {_times(row, _seconds_per_epoch)} times per"
-        " epoch (median seeds; told, not tested)."
+        f" {count_of(len(row.seeds), 'seed')}, p = {p_text(row.tested.p)}).{_duration(row)}"
+    )
+
+
+def _duration(row: Compared) -> str:
+    if not (row.pair.first.timed and row.pair.second.timed):
+        return ""
+    return (
+        f" Training takes {_times(row, training_seconds)} times as long in all,"
+        f" {_times(row, _seconds_per_epoch)} times per epoch (median seeds; told, not tested)."
     )
 
 

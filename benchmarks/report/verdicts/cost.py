@@ -66,7 +66,8 @@ def section(rows: Sequence[Reached]) -> Section:
 
 
 def reached(groups: Sequence[Group], choices: Choices) -> list[Reached]:
-    """Every group at every threshold: those chosen, or the one that the records suggest."""
+    """Every group that was timed, at every threshold: those chosen, or the one that the records suggest."""
+    timed = [group for group in groups if group.timed]
     return [
         Reached(
             group=group,
@@ -76,8 +77,8 @@ def reached(groups: Sequence[Group], choices: Choices) -> list[Reached]:
             ),
             price=choices.price,
         )
-        for threshold in choices.thresholds or suggested(groups)
-        for group in groups
+        for threshold in choices.thresholds or suggested(timed)
+        for group in timed
     ]
 
 

@@ -9,7 +9,7 @@ from statistics import median
 import msgspec
 
 from benchmarks.harness.record import Record
-from benchmarks.report.document import Column, Table, table_of
+from benchmarks.report.document import Column, Table, filled, table_of
 from benchmarks.report.groups import Group, groups
 from benchmarks.report.labels import USUAL, run_of
 from benchmarks.report.training_time import training_seconds
@@ -38,6 +38,16 @@ def blocks(records: Sequence[Record]) -> tuple[Table, ...]:
         return ()
     variants = list(dict.fromkeys(name for row in rows for name in row.variants))
     told = ["" if variants == [USUAL["variant"]] else f", {name}" for name in variants]
+    figures: list[Column[Row]] = [
+        *(
+            Column(f"s of training{title}", partial(_seconds, name), number=True)
+            for name, title in zip(variants, told, strict=True)
+        ),
+        *(
+            Column(f"images/s in whole epochs{title}", partial(_rate, name), number=True)
+            for name, title in zip(variants, told, strict=True)
+        ),
+    ]
     columns: list[Column[Row]] = [
         *_telling(
             rows,
@@ -54,14 +64,7 @@ def blocks(records: Sequence[Record]) -> tuple[Table, ...]:
         Column("backend", lambda row: row.first.backend),
         Column("seeds", lambda row: str(len(row.first.seeds)), number=True),
         Column(accuracy_heading(row.first for row in rows), lambda row: accuracy_text(row.first)),
-        *(
-            Column(f"s of training{title}", partial(_seconds, name), number=True)
-            for name, title in zip(variants, told, strict=True)
-        ),
-        *(
-            Column(f"images/s in whole epochs{title}", partial(_rate, name), number=True)
-            for name, title in zip(variants, told, strict=True)
-        ),
+        *filled(rows, figures),
     ]
     return (table_of("At a glance", rows, columns),)
 
@@ -88,7 +91,7 @@ def _telling(rows: Sequence[Row], columns: Sequence[Column[Row]]) -> list[Column
 
 def _seconds(variant: str, row: Row) -> str:
     group = row.variants.get(variant)
-    return f"{median(map(training_seconds, group.records)):.0f}" if group else ""
+    return f"{median(map(training_seconds, group.records)):.0f}" if group and group.timed else ""
 
 
 def _rate(variant: str, row: Row) -> str:

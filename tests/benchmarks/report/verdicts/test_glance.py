@@ -1,6 +1,11 @@
 from __future__ import annotations
 
-from benchmarks.report.verdicts import glance
+import msgspec
+
+from benchmarks.report import illustrations
+from benchmarks.report.sections import learning
+from benchmarks.report.verdicts import findings, glance
+from benchmarks.report.verdicts.words import Choices
 from tests.benchmarks.report.samples import NOISY
 from tests.benchmarks.report.verdicts.conftest import column
 
@@ -34,8 +39,20 @@ def test_unsound_timings_count_only_where_there_is_no_other(cell):
 
 
 def test_a_rate_that_is_none_breaks_nothing(cell):
-    (table,) = glance.blocks([cell(rate=0.0), cell("gluon", rate=float("inf"))])
-    assert column(table, RATE) == ["", ""]
+    (table,) = glance.blocks([cell(rate=0.0), cell("gluon", rate=float("inf")), cell("keras")])
+    assert column(table, RATE) == ["", "90.0", ""]
+
+
+def test_without_timing_there_is_no_word_about_speed(cell):
+    untimed = [msgspec.structs.replace(cell(backend), throughput=None) for backend in ("pytorch", "gluon")]
+    (table,) = glance.blocks(untimed)
+    assert not any("training" in heading or "images/s" in heading for heading in table.headings)
+    (table,) = glance.blocks([untimed[0], cell("gluon")])
+    assert column(table, "s of training") == ["30", ""]
+    found = findings(untimed, Choices(), {}).headlines
+    assert not {"Cost", "Speed"} & {headline.topic for headline in found}
+    assert learning.times(untimed) == () and len(learning.curves(untimed)) == 1
+    assert not [path for path in illustrations.draw(untimed, ()) if "time-" in path]
 
 
 def test_nothing_of_nothing():
