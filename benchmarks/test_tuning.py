@@ -2,7 +2,8 @@
 variant has.
 
 `pytest benchmarks/test_tuning.py --data hotdog.zip --profile cpu --run tuning`, on a machine that does
-nothing else. In `extra_info` is `ratio`: how many times as fast a training step is as that of `default`.
+nothing else; with `--arch efficientnet_lite0 --image-size 128` of another network, at one size. In
+`extra_info` is `ratio`: how many times as fast a training step is as that of `default`.
 """
 
 from __future__ import annotations
@@ -85,8 +86,9 @@ def test_tuning(candidate: Candidate, place: int, bench: Bench, replay: Replayed
         benchmark,
         replay,
         found,
-        group=f"{candidate.card.name}: a training step, {size} px",
+        group=f"{candidate.card.name}: a training step of {bench.architecture}, {size} px",
         backend=candidate.card.name,
+        architecture=bench.architecture,
         against="default",
         tuning=candidate.name,
         precision=candidate.precision,

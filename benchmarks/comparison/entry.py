@@ -71,8 +71,16 @@ class Bench:
             pytest.skip(f"nobody has written benchmarks/handwritten/{card.name}.py yet")
         if session.options.device != "cpu":
             pytest.skip("the hand-written loops, and what pays, are a CPU's")
+        options = session.options
+        if len(options.arch) > 1:
+            pytest.skip("one --arch at a time")
         self.card, self.data = card, session.supplies.data
-        self.scale = SMOKE if session.options.profile == "smoke" else FULL
+        self.architecture = options.arch[0] if options.arch else card.architectures[0]
+        self.scale = SMOKE if options.profile == "smoke" else FULL
+        if options.image_size is not None:
+            self.scale = msgspec.structs.replace(
+                self.scale, sizes=(options.image_size,), images=self.scale.images[:1]
+            )
         self._folder, self._stack, self._made = folder, contextlib.ExitStack(), 0
 
     def __enter__(self) -> Bench:
@@ -83,9 +91,12 @@ class Bench:
         self._stack.close()
 
     def job(self, sides: Sequence[Side], *, image_size: int, images: int) -> Job:
-        """With the matched `finetune` recipe of the backend's own architecture; but with one optimiser for
-        all, which has everything."""
-        recipe = recipe_of(f"matched-{self.card.architectures[0]}-finetune")
+        """With the matched `finetune` recipe of the architecture; but with one optimiser for all, which has
+        everything. Skips where loops written by hand do not know the architecture."""
+        own = self.card.architectures[0]
+        if self.architecture != own and any(side.written != "harness" for side in sides):
+            pytest.skip(f"the hand-written loops train {own}")
+        recipe = recipe_of(f"matched-{self.architecture}-finetune")
         rate = GENTLE * recipe.phases[0].optimizer.learning_rate
         optimizer = SGD(learning_rate=rate, momentum=0.9, weight_decay=DECAY, head_multiplier=10.0)
         task = Task(
@@ -116,7 +127,7 @@ class Bench:
 def size_at(place: int, bench: Bench) -> int:
     """One of the scale's image sizes; skips where it has none there."""
     if place >= len(bench.scale.sizes):
-        pytest.skip("a first look takes one size of images; --profile cpu takes two")
+        pytest.skip("--image-size names one size, and a first look takes one; else there are two")
     return bench.scale.sizes[place]
 
 

@@ -164,13 +164,12 @@ def test_a_process_says_why_it_ended(card, data, tmp_path):
         Worker(Path("/bin/false"), job, cache=tmp_path / "cache", log=tmp_path / "log")
 
 
-@pytest.mark.skipif(not INSTALLED, reason="no framework is installed in this environment")
-def test_run_as_a_user_does(data_folder, tmp_path):
+def run_as_a_user_does(data_folder, tmp_path, file: str, *options: str) -> list[dict]:
     variables = {key: value for key, value in os.environ.items() if key != "BENCHMARKS_ENVIRONMENT"}
     answer = subprocess.run(
         [
-            sys.executable, "-m", "pytest", "benchmarks/test_overhead.py", "-p", "no:cacheprovider",
-            "-k", "leanest and tuned", "--data", str(data_folder), "--run", str(tmp_path / "run"),
+            sys.executable, "-m", "pytest", f"benchmarks/{file}", "-p", "no:cacheprovider", *options,
+            "--data", str(data_folder), "--run", str(tmp_path / "run"),
             f"--benchmark-json={tmp_path / 'found.json'}",
         ],
         cwd=PROJECT, capture_output=True, text=True, timeout=600, env=variables,
@@ -178,7 +177,21 @@ def test_run_as_a_user_does(data_folder, tmp_path):
     assert answer.returncode == 0, answer.stdout + answer.stderr
     found = [each["extra_info"] for each in json.loads((tmp_path / "found.json").read_text())["benchmarks"]]
     assert [each["backend"] for each in found] == [card.name for card in INSTALLED]
-    for each in found:
-        assert each["against"] == "leanest" and each["variant"] == "tuned"
-        assert each["pairs"] == len(each["base_seconds"]) >= FEWEST_PAIRS
-        assert each["ratio"] > 0 and each["peak_rss_ratio"] > 0
+    return found
+
+
+@pytest.mark.skipif(not INSTALLED, reason="no framework is installed in this environment")
+class TestAsAUserDoes:
+    def test_what_the_harness_costs(self, data_folder, tmp_path):
+        found = run_as_a_user_does(data_folder, tmp_path, "test_overhead.py", "-k", "leanest and tuned")
+        for each in found:
+            assert each["against"] == "leanest" and each["variant"] == "tuned"
+            assert each["pairs"] == len(each["base_seconds"]) >= FEWEST_PAIRS
+            assert each["ratio"] > 0 and each["peak_rss_ratio"] > 0
+
+    def test_what_tuning_brings_to_another_network(self, data_folder, tmp_path):
+        only = "-k", "tuned and not bfloat16 and small"
+        network = "--arch", "efficientnet_lite0", "--image-size", "32"
+        for each in run_as_a_user_does(data_folder, tmp_path, "test_tuning.py", *only, *network):
+            assert each["architecture"] == "efficientnet_lite0" and each["image_size"] == 32
+            assert each["tuning"] == "tuned" and each["ratio"] > 0
