@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Literal
 
 import msgspec
@@ -313,16 +314,8 @@ def _mean(values: Sequence[float], metric: Metric) -> float | None:
 # --- Metrics --------------------------------------------------------------------------------------
 
 
-def _train_rate(record: Record) -> float | None:
-    return record.throughput.train_images_per_second if record.throughput else None
-
-
-def _inference_rate(record: Record) -> float | None:
-    return record.throughput.inference_images_per_second if record.throughput else None
-
-
-def _end_to_end_rate(record: Record) -> float | None:
-    return record.throughput.end_to_end_images_per_second if record.throughput else None
+def _rate(metric: speed.Metric, record: Record) -> float | None:
+    return metric.rate(record.throughput) if record.throughput else None
 
 
 def _peak_rss(record: Record) -> float | None:
@@ -333,8 +326,8 @@ RATE = "images/s"
 ACCURACY = Metric(name="accuracy", by_ratio=False)
 MEMORY = Metric(name="peak memory", unit="GiB", by_ratio=True, higher_is_better=False)
 FIGURES: tuple[tuple[Metric, Figure], ...] = (
-    (Metric(name="training", unit=RATE, by_ratio=True), _train_rate),
-    (Metric(name="inference", unit=RATE, by_ratio=True), _inference_rate),
-    (Metric(name="end to end", unit=RATE, by_ratio=True), _end_to_end_rate),
+    (Metric(name="training", unit=RATE, by_ratio=True), partial(_rate, speed.TRAINING)),
+    (Metric(name="inference", unit=RATE, by_ratio=True), partial(_rate, speed.INFERENCE)),
+    (Metric(name="end to end", unit=RATE, by_ratio=True), partial(_rate, speed.EPOCHS)),
     (MEMORY, _peak_rss),
 )
