@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness.record import RecordError
-from benchmarks.report.document import Column, Table, table_of
+from benchmarks.report.document import Column, Table, filled, table_of
 from benchmarks.report.labels import backend_title
 
 TARGETS = {
@@ -55,8 +55,10 @@ def tuning_table(folder: Path) -> Table:
     Raises:
         RecordError: a file cannot be read, or none holds a comparison.
     """
+    rows = _sorted(folder, tuned_apart=True)
     columns = (
         Column[Entry]("backend", lambda entry: backend_title(entry["backend"])),
+        *filled(rows, [Column[Entry]("network", lambda entry: str(entry.get("architecture", "")))]),
         Column[Entry]("switched on", lambda entry: str(entry["tuning"])),
         Column[Entry]("px", lambda entry: str(entry["image_size"]), number=True),
         Column[Entry]("ratio", lambda entry: f"{entry['ratio']:.3f}", number=True),
@@ -64,7 +66,7 @@ def tuning_table(folder: Path) -> Table:
         Column[Entry]("first step s", lambda entry: f"{entry['first_step_seconds']:.1f}", number=True),
         Column[Entry]("logits differ by", lambda entry: f"{entry['logit_difference']:.0e}", number=True),
     )
-    return table_of("What each tuning brings", _sorted(folder, tuned_apart=True), columns)
+    return table_of("What each tuning brings", rows, columns)
 
 
 def _sorted(folder: Path, *, tuned_apart: bool) -> Sequence[Entry]:
