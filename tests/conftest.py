@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 
 import backends
+from backends.base import DeviceError, Session
 from benchmarks.harness.measurement.figures import (
     BatchRate,
     Conditions,
@@ -51,11 +53,30 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What is `once` runs in test-core, the environment without a framework."""
-    if any(backends.installed(card) for card in backends.known().values()):
-        for item in items:
-            if item.get_closest_marker("once"):
-                item.add_marker(pytest.mark.skip(reason="the same in every environment: test-core runs it"))
+    """What is `once` runs in test-core, the environment without a framework; what computes in bfloat16, where
+    the framework does on this processor."""
+    installed = [card for card in backends.known().values() if backends.installed(card)]
+    for item in items:
+        if installed and item.get_closest_marker("once"):
+            item.add_marker(pytest.mark.skip(reason="the same in every environment: test-core runs it"))
+        if "bfloat16" in item.name or item.get_closest_marker("bfloat16"):
+            for card in installed:
+                lacking = card.name in item.name and _lacks_bfloat16(card.name)
+                if lacking:
+                    item.add_marker(pytest.mark.skip(reason=lacking))
+
+
+@cache
+def _lacks_bfloat16(backend: str) -> str:
+    """Why a framework does not compute in it here; empty where it does."""
+    framework = backends.load(backends.known()[backend])
+    try:
+        framework(Session(precision="bfloat16", variant="tuned"))
+    except DeviceError as error:
+        return str(error)
+    finally:
+        framework(Session())  # mixed precision is a process's
+    return ""
 
 
 @pytest.fixture(autouse=True)

@@ -51,6 +51,8 @@ class FrameworkBackend(Backend):
         self._tuning = tuning_of(INFO, session, _TUNED[session.device.partition(":")[0]])
         allocator.keep_freed("keep-memory" in self._tuning)
         self._mixed = session.precision == "bfloat16"
+        if self._mixed and session.device == "cpu":
+            precision.require()
         precision.use_mixed(self._mixed)
         self._dtype = "float32" if self._mixed else session.precision
         kind, _, index = session.device.partition(":")

@@ -14,6 +14,8 @@ from typing import Any
 import mxnet as mx
 from mxnet.contrib.amp import amp
 
+from backends.base import DeviceError
+
 _before: dict[str, dict[str, Any]] = {}
 """Each module of operators as it was; empty while mixed precision is off."""
 
@@ -28,6 +30,18 @@ def use_mixed(wanted: bool) -> None:
             vars(sys.modules[name]).update(own)
         _before.clear()
         amp._amp_initialized = False
+
+
+def require() -> None:
+    """Raise DeviceError where MXNet has no kernels in bfloat16 for this processor."""
+    ones = low(mx.nd.ones((8, 8)))
+    try:
+        mx.nd.FullyConnected(ones, ones, num_hidden=8, no_bias=True).wait_to_read()
+    except mx.MXNetError as error:
+        raise DeviceError(
+            "MXNet computes in bfloat16 on processors with AVX-512 only, which this one lacks; use"
+            " --precision float32"
+        ) from error
 
 
 def in_use() -> bool:

@@ -20,6 +20,7 @@ from PIL import Image
 import backends
 from backends.base import (
     DataError,
+    DeviceError,
     ImageList,
     ModelSpec,
     Session,
@@ -38,6 +39,16 @@ model_store = pytest.importorskip("gluoncv.model_zoo.model_store")
 
 SIZE = 32  # pixels
 ARCHITECTURE = "resnet18_v2"
+
+
+def test_a_processor_without_bfloat16_is_named_before_anything_is_built(monkeypatch):
+    def without_kernels(*arguments, **options):
+        raise mx.MXNetError("could not create a primitive descriptor iterator")
+
+    monkeypatch.setattr(mx.nd, "FullyConnected", without_kernels)
+    with pytest.raises(DeviceError, match=r"AVX-512 only, .*--precision float32"):
+        FrameworkBackend(Session(precision="bfloat16", variant="tuned"))
+    FrameworkBackend(Session(variant="tuned"))
 
 
 def make(*, seed: int = 0, track: str = "native", precision: str = "float32", **spec):

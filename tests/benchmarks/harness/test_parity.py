@@ -112,6 +112,7 @@ class TestVariants:
             ("tuned", "float64"),
         ]
 
+    @pytest.mark.bfloat16
     def test_a_low_precision_hides_no_fault(self, card):
         """One larger than its tolerance, and in nothing but that precision."""
 
