@@ -33,6 +33,7 @@ from backends.optimizers import SGD, Adam, InverseTime, RMSprop, StepDecay, sche
 GLUON = backends.resolve("gluon")
 mx = pytest.importorskip("mxnet", reason="MXNet is not installed in this environment")
 FrameworkBackend = backends.load(GLUON)
+mixed = pytest.importorskip("backends.gluon.precision")
 SameConv2D = pytest.importorskip("backends.gluon.efficientnet_lite0").SameConv2D
 model_zoo = pytest.importorskip("gluoncv.model_zoo")
 model_store = pytest.importorskip("gluoncv.model_zoo.model_store")
@@ -41,13 +42,16 @@ SIZE = 32  # pixels
 ARCHITECTURE = "resnet18_v2"
 
 
-def test_a_processor_without_bfloat16_is_named_before_anything_is_built(monkeypatch):
-    def without_kernels(*arguments, **options):
-        raise mx.MXNetError("could not create a primitive descriptor iterator")
-
-    monkeypatch.setattr(mx.nd, "FullyConnected", without_kernels)
-    with pytest.raises(DeviceError, match=r"AVX-512 only, .*--precision float32"):
-        FrameworkBackend(Session(precision="bfloat16", variant="tuned"))
+@pytest.mark.parametrize("flags", ["flags : sse avx avx2 fma", "flags : avx avx512f avx512bw"])
+def test_a_processor_without_kernels_is_named_before_anything_is_built(monkeypatch, tmp_path, flags):
+    monkeypatch.setattr(mixed, "PROCESSOR", tmp_path / "cpuinfo")
+    (tmp_path / "cpuinfo").write_text(flags)
+    session = Session(precision="bfloat16", variant="tuned")
+    if "avx512bw" in flags:
+        FrameworkBackend(session)
+    else:
+        with pytest.raises(DeviceError, match=r"AVX-512 only, .*--precision float32"):
+            FrameworkBackend(session)
     FrameworkBackend(Session(variant="tuned"))
 
 

@@ -151,6 +151,7 @@ INFERENCE = ("logits", "features", "output of")
 class TestNetwork:
     """One story: sessions follow each other in one process, as in a gate."""
 
+    @pytest.mark.bfloat16
     def test_it_computes_the_same_and_leaves_nothing_behind(self, framework):
         before = see(framework, USUAL)
         double = double_logits(framework)

@@ -129,6 +129,7 @@ class TestVariants:
         assert gate.logit_error > 2 * parity.LOW_PRECISION["bfloat16"]
         assert not any("(float64)" in failure for failure in gate.failures)
 
+    @pytest.mark.bfloat16
     def test_nor_does_it_one_that_float64_shows(self, card):
         """A fault within the low precision's tolerance, wherever it is put in."""
         sabotaged = sabotage.optimizing(changed(head_multiplier=1.0))(backends.load(card))
