@@ -79,6 +79,7 @@ def times_default(row: Variant) -> float | None:
     """Training images/s over the default's: the geometric mean over the seeds that both have, the undisturbed
     ones if there are any; None without such seeds."""
     pairs = [(own.throughput, default.throughput) for own, default in row.pairs()]
+    pairs = [pair for pair in pairs if speed.NO_RATE not in map(speed.disturbed, pair)]
     undisturbed = [pair for pair in pairs if not any(map(speed.disturbed, pair))]
     ratios = [
         own.train_images_per_second / default.train_images_per_second for own, default in undisturbed or pairs

@@ -187,9 +187,14 @@ def _speed(records: Sequence[Record], families: Sequence[speed.Family]) -> Itera
             lost = [
                 one
                 for one in family.left
-                if _where_compared(one) == where and place(one.pair.first.cell.protocol) < place(protocol)
+                if _where_compared(one) == where
+                and place(one.pair.first.cell.protocol) < place(rows[0].pair.first.cell.protocol)
             ]
             yield f"{where}, {protocol}: {_ranked(rows)}{_absent(rows, family.left)}{_lost(lost)}."
+        compared_somewhere = set(map(_where_compared, family.rows))
+        for where, left in _by(family.left, _where_compared):
+            if family.rows and where not in compared_somewhere:
+                yield f"{where}: no framework is called faster{_in_brackets({one.reason for one in left})}."
     if not told and any(record.throughput for record in records):
         yield (
             f"no framework is called faster{_in_brackets(reasons)}: that takes two seeds or more of the"
@@ -208,8 +213,11 @@ def _ranked(rows: Sequence[speed.Compared]) -> str:
             continue
         turned = row.pair.names[1] == fastest
         other = row.pair.names[0 if turned else 1]
-        factor = f"{_factor(row, turned)} x {other}"
-        told.append(factor if row.tested.different else f"{factor} measured, {row.verdict}")
+        if row.tested.different:
+            told.append(f"{_factor(row, turned)} x {other}")
+        else:  # without its own interval, which is not corrected for the table's other tests
+            measured = 1 / row.ratio.estimate if turned else row.ratio.estimate
+            told.append(f"{measured:.2f} x {other} measured, {row.verdict}")
     return f"{fastest} trains {rates[fastest]:.1f} images/s in whole epochs: {'; '.join(told)}"
 
 
