@@ -100,13 +100,13 @@ READING = """\
   evaluation; images/s the geometric mean of the seeds whose timing was sound, over whole epochs, input
   included.
 - **Test accuracy** is the share of test images classified rightly after the last epoch, or after the one that
-  was best on a validation set. A mean over seeds has Student's 95 % interval: where the mean of other seeds
-  would lie, on these images. One seed has Wilson's: what other images would have given, with this seed.
+  was best on a validation set. A mean over seeds has Student's 95 % interval: where the mean over all
+  seeds lies, on these images. One seed has Wilson's: what other images would have given, with this seed.
   Whether two rows differ takes a paired test, and its verdict.
 - **Verdicts** are three, each from tests on the same images or in the same sitting, corrected for all that
   its table compares (Holm). *A higher*: a difference was shown (p < .05). *Equivalent within m*: it was shown
   to be no larger than m, by two one-sided tests. *No difference shown (could have shown d)*: neither was; a
-  difference of d or more would have been shown, whatever the table's other tests came to.
+  measured difference of d or more would have been shown, whatever the table's other tests came to.
 - *Native* rows: each framework with its own architecture, preprocessing and idioms. A difference between rows
   is a difference between networks as much as between frameworks.
 - *Matched* rows: one architecture, one set of initial weights, the same bytes in every batch, one definition

@@ -165,7 +165,7 @@ def _advice(rows: Sequence[accuracy.Compared]) -> Iterable[str]:
         least = " to ".join(dict.fromkeys(map(points, (min(known), max(known)))))
         yield (
             f"where fewer than {ENOUGH_SEEDS} seeds showed nothing, {ENOUGH_SEEDS} that vary as these do"
-            f" would show a difference of {least} points, if there is one (`--seeds {ENOUGH_SEEDS}`)."
+            f" would show a difference, if {least} points are measured (`--seeds {ENOUGH_SEEDS}`)."
         )
 
 
