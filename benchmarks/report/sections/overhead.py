@@ -27,6 +27,7 @@ TARGETS = {
 
 Entry = dict[str, Any]
 """A test's `extra_info`."""
+NETWORK = Column[Entry]("network", lambda entry: str(entry.get("architecture", "")))
 
 
 def overhead_table(folder: Path) -> Table:
@@ -35,9 +36,11 @@ def overhead_table(folder: Path) -> Table:
     Raises:
         RecordError: a file cannot be read, or none holds a comparison.
     """
+    rows = _sorted(folder, tuned_apart=False)
     columns = (
         Column[Entry]("against", lambda entry: str(entry["against"])),
         Column[Entry]("backend", lambda entry: backend_title(entry["backend"])),
+        *filled(rows, [NETWORK]),
         Column[Entry]("variant", _variant),
         Column[Entry]("px", lambda entry: str(entry["image_size"]), number=True),
         Column[Entry]("ratio", lambda entry: f"{entry['ratio']:.3f}", number=True),
@@ -46,7 +49,7 @@ def overhead_table(folder: Path) -> Table:
         Column[Entry]("target", _target, number=True),
         Column[Entry]("peak memory", _memory, number=True),
     )
-    return table_of("The harness against other loops", _sorted(folder, tuned_apart=False), columns)
+    return table_of("The harness against other loops", rows, columns)
 
 
 def tuning_table(folder: Path) -> Table:
@@ -58,7 +61,7 @@ def tuning_table(folder: Path) -> Table:
     rows = _sorted(folder, tuned_apart=True)
     columns = (
         Column[Entry]("backend", lambda entry: backend_title(entry["backend"])),
-        *filled(rows, [Column[Entry]("network", lambda entry: str(entry.get("architecture", "")))]),
+        *filled(rows, [NETWORK]),
         Column[Entry]("switched on", lambda entry: str(entry["tuning"])),
         Column[Entry]("px", lambda entry: str(entry["image_size"]), number=True),
         Column[Entry]("ratio", lambda entry: f"{entry['ratio']:.3f}", number=True),
