@@ -31,7 +31,7 @@ def results(
     require_report_libraries()
     from benchmarks.report import publication
 
-    found = publication.publications(folder)
+    found = publication.publications(folder) if folder.is_dir() else []
     if not found:
         raise UsageError(f"results {folder}: no published run; move one there, see --help")
     made = publication.files(folder, found)

@@ -106,8 +106,9 @@ def test_the_page_says_what_was_run_and_how(root):
 
 def test_nothing_published(tmp_path):
     (tmp_path / "empty").mkdir()
-    found = results(tmp_path)
-    assert found.exit_code != 0 and "no published run" in str(found.exception)
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        found = results(folder)
+        assert found.exit_code != 0 and f"results {folder}: no published run" in str(found.exception)
 
 
 def test_the_run_that_was_made_first_comes_first(root, measured_record):
