@@ -123,7 +123,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     """Of the card's `tuning` what is on; None: what the variant has."""
     seed: int = 0
     threads: int = 1
-    """Threads for one operation. The caller also sets OMP_NUM_THREADS and its like before the import."""
+    """Threads for one operation. The caller also sets OMP_NUM_THREADS and its like before the import. Where a
+    process has computed with another number, that may stay; `settings()` has the one in force."""
     input_workers: int = 0
     """Processes or threads that read images; 0 reads in the training process, between steps."""
 

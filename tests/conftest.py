@@ -71,11 +71,11 @@ def _lacks_bfloat16(backend: str) -> str:
     """Why a framework does not compute in it here; empty where it does."""
     framework = backends.load(backends.known()[backend])
     try:
-        framework(Session(precision="bfloat16", variant="tuned"))
+        framework(Session(precision="bfloat16", variant="tuned", threads=2))
     except DeviceError as error:
         return str(error)
     finally:
-        framework(Session())  # mixed precision is a process's
+        framework(Session(threads=2))  # mixed precision is a process's
     return ""
 
 

@@ -55,6 +55,7 @@ def job_for(
     start: StartingWeights | None = None,
     *,
     timed: bool = False,
+    batch_size: int = TINY.batch_size,
 ) -> CellJob:
     return CellJob(
         cell=Cell(
@@ -62,7 +63,7 @@ def job_for(
             recipe=recipe,
             variant="default",
             seed=0,
-            profile=TINY,
+            profile=msgspec.structs.replace(TINY, batch_size=batch_size),
             device="cpu",
             precision="float32",
             timed=timed,
@@ -97,11 +98,12 @@ class TestCells:
             recipe,
             initializer="he",
             input=msgspec.structs.replace(recipe.input, normalization="imagenet"),
-            optimizer=SGD(learning_rate=0.01),
+            optimizer=SGD(learning_rate=0.001, momentum=0.0),
             epochs=3,
             head="linear",
         )
-        found = run(job_for(card, images, easy, timed=True), tmp_path, events.append)
+        job = job_for(card, images, easy, timed=True, batch_size=20)  # all of them: each step is downhill
+        found = run(job, tmp_path, events.append)
         assert found.error is None
         assert found.status == "ok"
         assert [row.epoch for row in found.curve] == [1, 2, 3]
@@ -110,7 +112,7 @@ class TestCells:
         assert found.accuracy.images == len(found.accuracy.correct) == 10
         assert found.accuracy.test == sum(found.accuracy.correct) / 10 == found.curve[-1].test_accuracy
         assert found.cell.framework_version == backends.version(card)
-        assert found.throughput.batch_size == 8
+        assert found.throughput.batch_size == 20
         assert found.throughput.train_images_per_second > 0
         counted = found.throughput.counted
         assert counted is not None and 0 < counted < len(found.throughput.step_seconds)

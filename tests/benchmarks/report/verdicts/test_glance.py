@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
+
+pytest.importorskip("itables", reason="the report's libraries are in the report's environment only")
 
 from benchmarks.report import illustrations
 from benchmarks.report.sections import learning
