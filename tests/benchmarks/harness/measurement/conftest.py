@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-BUSY = "while True: pass"
+BUSY = "import time; end = time.monotonic() + 300\nwhile time.monotonic() < end: pass"
+"""It ends by itself, should a test that is killed leave it behind."""
 
 
 @pytest.fixture
