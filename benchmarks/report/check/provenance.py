@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from statistics import NormalDist
 
 import backends
@@ -25,25 +25,29 @@ and some of the photographs are mislabelled."""
 PUBLISHED = 0.96
 """Where those end. The 95 % interval of an accuracy that alarms begins above it: two wrong of 150 are within
 chance of what others reached, and 10 of 800 are not."""
+ONE_MACHINE = (
+    "run all cells on one machine, on as many threads, or with --no-timing those of each seed; other machines"
+    " are other runs"
+)
 Z = NormalDist().inv_cdf(0.975)
 """Standard deviations on either side of a 95 % interval."""
 
 
 def environment(run: Evidence) -> Iterator[Finding]:
     """Machine, threads, packages and commit are recorded; nothing was changed since the commit; and all cells
-    ran on the same machine, device and number of threads."""
+    ran on the same device and number of threads, and on one machine: all of them where one is timed, else
+    those of each seed, which is what is compared in accuracy."""
     for record in run.ok:
         if record.environment is None:
             yield Violation(where=record.cell.id, what="no environment in its record", remedy=RUN_AGAIN)
             continue
         for what, remedy in _gaps(record, record.environment):
             yield Violation(where=record.cell.id, what=what, remedy=remedy)
-    told = {record.cell.id: record.environment for record in run.records if record.environment}
     for name in ("cpu", "cores", "threads", "gpu"):
-        differing = parted({cell: getattr(found, name) for cell, found in told.items()})
-        if differing:
-            remedy = "run all cells on one machine, on as many threads; other machines are other runs"
-            yield Violation(where=name, what=differing, remedy=remedy)
+        for together in _of_one_machine(run.records):
+            differing = parted({cell: getattr(found, name) for cell, found in together.items()})
+            if differing:
+                yield Violation(where=name, what=differing, remedy=ONE_MACHINE)
     differing = parted({record.cell.id: record.cell.device for record in run.records})
     if differing:
         remedy = "keep what ran on another device in a run of its own"
@@ -94,6 +98,17 @@ def _too_good(data: Data, accuracy: Accuracy) -> bool:
         return False
     share = min(accuracy.test, 1.0)  # that a record says more is the accuracy rule's to report
     return share > ALARM and wilson_low(share, accuracy.images) > PUBLISHED
+
+
+def _of_one_machine(records: Sequence[Record]) -> Iterator[dict[str, Environment]]:
+    """The environments that belong to one machine, by cell."""
+    timed = any(record.throughput is not None for record in records)
+    for seed in [None] if timed else sorted({record.cell.seed for record in records}):
+        yield {
+            record.cell.id: record.environment
+            for record in records
+            if record.environment is not None and seed in (None, record.cell.seed)
+        }
 
 
 def _gaps(record: Record, found: Environment) -> Iterator[tuple[str, str]]:
