@@ -403,7 +403,7 @@ class TestTraining:
             "trained_parameters", "parameters",
         }  # fmt: skip
         assert json.loads(json.dumps(settings)) == settings  # plain values
-        assert settings["threads"] == 2
+        assert settings["threads"] in (1, 2)  # those of the first session of this process, or the fewest
         assert settings["denormals"] in ("kept", "flushed", "flushed by some threads")
         assert settings["optimizer"]["learning_rates"] == [0.125]
         assert settings["optimizer"]["momentum"] == 0.5
