@@ -7,7 +7,7 @@ A run that is published has its `plan.json`, which says how it was made.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -197,6 +197,16 @@ def _commands(one: Publication) -> str:
     lines = [
         shlex.join(("python", "-m", "benchmarks", "run", *words, "--run", run.folder.name))
         for run in one.runs
-        for words in run.plan.asked
+        for words in _with_most_seeds(run.plan.asked)
     ]
     return "\n".join(("```console", *lines, "```")) if lines else ""
+
+
+def _with_most_seeds(commands: Iterable[tuple[str, ...]]) -> Iterable[tuple[str, ...]]:
+    """One of those that differ in the number of seeds only: a run may grow seed by seed."""
+    most: dict[tuple[str, ...], tuple[int, tuple[str, ...]]] = {}
+    for words in commands:
+        place = words.index("--seeds") if "--seeds" in words else len(words)
+        others, seeds = words[:place] + words[place + 2 :], int((*words[place + 1 :], "1")[0])
+        most[others] = max(most.get(others, (0, words)), (seeds, words))
+    return [words for _, words in most.values()]

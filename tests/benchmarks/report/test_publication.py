@@ -27,7 +27,8 @@ def root(tmp_path, measured_record):
     run = tmp_path / "results" / "machine-2026-01-01" / "first"
     Draft(measured_record).write(run)
     plan = msgspec.json.decode((run / "plan.json").read_bytes(), type=Plan)
-    asked = msgspec.structs.replace(plan, asked=(("--seeds", "2", "--data", "my photographs.zip"),))
+    data = ("--data", "my photographs.zip")
+    asked = msgspec.structs.replace(plan, asked=(data, ("--seeds", "2", *data), (*data, "--arch", "vgg16")))
     (run / "plan.json").write_bytes(msgspec.json.encode(asked))
     loose = tmp_path / "results" / "older" / "without-a-plan"
     shutil.copytree(run / "records", loose / "records")
@@ -99,7 +100,10 @@ def test_the_page_says_what_was_run_and_how(root):
     results(root)
     page = (root / "README.md").read_text()
     assert "## machine-2026-01-01" in page and "run first was made by the rules" in page
-    assert "python -m benchmarks run --seeds 2 --data 'my photographs.zip' --run first" in page
+    assert [line for line in page.splitlines() if line.startswith("python -m benchmarks run")] == [
+        "python -m benchmarks run --seeds 2 --data 'my photographs.zip' --run first",
+        "python -m benchmarks run --data 'my photographs.zip' --arch vgg16 --run first",
+    ]
     assert "| first | matched, native |" in page
     assert page.index("**Accuracy**") < page.index("Others' figures and ours") < page.index("What was run")
 
