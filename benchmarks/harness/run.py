@@ -35,7 +35,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """SHA-256 of the data set."""
     profile: str
     weights: str
-    """`--weights`, or `default`."""
+    """`--weights`, or `default`; of a file its name."""
     code: str
     """SHA-256 of the code and the recipes."""
 

@@ -51,7 +51,7 @@ class Supplies:
         return Identity(
             data=self.data.sha256,
             profile=self.options.profile,
-            weights=self.options.weights or "default",
+            weights=Path(self.options.weights or "default").name,  # what is in a file, the cells' keys hold
             code=code_sha256(),
         )
 

@@ -71,11 +71,13 @@ class TestFile:
 class TestSession:
     """Whoever takes up a plan writes the manifest, before any cell has run."""
 
-    def take_up(self, folder: Path, data_folder: Path, *, resume: bool = False) -> None:
+    def take_up(
+        self, folder: Path, data_folder: Path, *, resume: bool = False, weights: str | None = None
+    ) -> None:
         options = plan.parse(
             {
                 "backend": ["pytorch"], "recipe": ["native-resnet18-scratch"], "data": str(data_folder),
-                "run": str(folder), "resume": resume,
+                "run": str(folder), "resume": resume, "weights": weights,
             }
         )  # fmt: skip
         cells = plan.plan(options, tuple(backends.known().values()))
@@ -88,6 +90,13 @@ class TestSession:
         assert found is not None and len(found.test.files) == 10
         planned = msgspec.json.decode((folder / "plan.json").read_bytes())
         assert found.sha256 == planned["identity"]["data"]
+
+    def test_a_plan_which_may_be_published_names_no_folder_of_this_machine(self, tmp_path, data_folder):
+        weights = tmp_path / "mine.safetensors"
+        weights.write_bytes(b"")
+        self.take_up(tmp_path / "run", data_folder, weights=str(weights))
+        text = (tmp_path / "run" / "plan.json").read_text()
+        assert '"weights":"mine.safetensors"' in text and str(tmp_path) not in text
 
     def test_a_damaged_one_is_mended_by_the_next_session(self, tmp_path, data_folder):
         folder = tmp_path / "run"
