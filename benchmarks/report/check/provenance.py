@@ -15,6 +15,7 @@ from benchmarks.report.check.evidence import Evidence, parted
 from benchmarks.report.check.files import RUN_AGAIN
 from benchmarks.report.check.findings import Finding, Note, Violation
 from benchmarks.report.labels import shows_hot_dogs
+from benchmarks.report.training_time import is_told
 
 MOST_SHARED = 0.01
 """Share of the test images that may be in the training set too: they can move an accuracy by so much at most,
@@ -102,7 +103,7 @@ def _too_good(data: Data, accuracy: Accuracy) -> bool:
 
 def _of_one_machine(records: Sequence[Record]) -> Iterator[dict[str, Environment]]:
     """The environments that belong to one machine, by cell."""
-    timed = any(record.throughput is not None for record in records)
+    timed = any(record.status == "ok" and is_told(record) for record in records)
     for seed in [None] if timed else sorted({record.cell.seed for record in records}):
         yield {
             record.cell.id: record.environment

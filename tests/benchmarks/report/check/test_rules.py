@@ -132,7 +132,7 @@ class TestAllowed:
                 outer, _, inner = key.partition(".")
                 value = {**made.settings[outer], inner: made.cell.backend} if inner else made.cell.backend
                 draft.change(cell_id, {f"settings.{outer}": value})
-        assert judged(draft, tmp_path / "first").violations == []
+        assert judged(draft, tmp_path).violations == []
         assert all(reason for reason in fairness.DECLARED.values())
 
     def test_a_resumed_cell_is_not_timed(self, draft, tmp_path):
@@ -143,7 +143,7 @@ class TestAllowed:
 
     def test_a_run_without_timing(self, draft, tmp_path):
         draft.change_all({"throughput": None})
-        assert judged(draft, tmp_path / "first").violations == []
+        assert judged(draft, tmp_path).violations == []
 
     def test_a_few_test_images_in_the_training_set_are_a_note(self, draft, tmp_path):
         draft.share(2)
@@ -179,7 +179,7 @@ class TestAllowed:
         self, draft, tmp_path, validation, test, scored, phases
     ):
         validated(validation, test, scored=scored, phases=phases)(draft)
-        assert judged(draft, tmp_path / "first").violations == []
+        assert judged(draft, tmp_path).violations == []
 
     def test_backends_that_stop_at_different_epochs_have_equal_batches_as_far_as_both_go(
         self, draft, tmp_path
@@ -194,13 +194,13 @@ class TestAllowed:
         made = draft.records[KERAS]
         shorter = {"curve": made.curve[:2], "batches_sha256": made.batches_sha256[:2]}
         draft.change(KERAS, shorter)
-        assert judged(draft, tmp_path / "first").violations == []
+        assert judged(draft, tmp_path).violations == []
 
     def test_stored_features_have_no_batches(self, draft, tmp_path):
         for cell_id, made in draft.records.items():
             if made.cell.track == "matched":
                 draft.change(cell_id, {"training.phases.0.on": "features", "batches_sha256": ()})
-        assert judged(draft, tmp_path / "first").violations == []
+        assert judged(draft, tmp_path).violations == []
 
     def test_a_fitted_classifier_has_no_curve_and_no_settings(self, draft, tmp_path):
         for cell_id in draft.records:
@@ -212,24 +212,24 @@ class TestAllowed:
                 "fit_seconds": 1.0,
             }
             draft.change(cell_id, {**changes, "accuracy.epoch": None, "trained_sha256": None})
-        assert judged(draft, tmp_path / "first").violations == []
+        assert judged(draft, tmp_path).violations == []
 
     def test_a_published_checkpoint_that_the_framework_itself_verified(self, draft, tmp_path):
         for cell_id, made in draft.records.items():
             if made.cell.track == "native":
                 draft.change(cell_id, {"cell.weights.sha256": None, "cell.weights.name": "vgg16.h5"})
-        assert judged(draft, tmp_path / "first").violations == []
+        assert judged(draft, tmp_path).violations == []
 
     def test_protocols_from_the_same_weights(self, draft, tmp_path):
         frozen("matched-resnet18-frozen")(draft)
-        assert judged(draft, tmp_path / "first").violations == []
+        assert judged(draft, tmp_path).violations == []
 
     def test_scratch_starts_from_no_weights_and_others_of_its_architecture_do(self, draft, tmp_path):
         for cell_id in [cell_id for cell_id in draft.records if "-tuned" in cell_id]:
             none = msgspec.structs.replace(draft.records[cell_id].cell.weights, name="none", sha256=None)
             scratch = {"recipe": "matched-resnet18-scratch", "protocol": "scratch", "variant": "default"}
             draft.recast(cell_id, weights=none, **scratch)
-        assert judged(draft, tmp_path / "first").violations == []
+        assert judged(draft, tmp_path).violations == []
 
     def test_a_recipe_that_declares_other_weights_than_others_of_its_architecture(self, draft, tmp_path):
         for cell_id, made in list(draft.records.items()):
@@ -242,25 +242,25 @@ class TestAllowed:
                 start = msgspec.structs.replace(start, name="imagenet", sha256="0" * 64)
             other = {"variant": "default", "architecture": "vgg16", "protocol": "frozen", "weights": start}
             draft.recast(cell_id, recipe=recipe, **other)
-        assert judged(draft, tmp_path / "first").violations == []
+        assert judged(draft, tmp_path).violations == []
 
     def test_tuned_settings_may_differ_between_backends(self, draft, tmp_path):
         for cell_id, made in draft.records.items():
             fast = made.cell.backend == "pytorch" and made.cell.variant == "tuned"
             draft.change(cell_id, {"settings": {**made.settings, "tf32": fast}})
-        assert judged(draft, tmp_path / "first").violations == []
+        assert judged(draft, tmp_path).violations == []
 
     def test_random_weights_have_no_hash_of_a_file(self, draft, tmp_path):
         draft.change_all({"cell.weights.sha256": None, "cell.weights.name": "none"})
-        assert judged(draft, tmp_path / "first").violations == []
+        assert judged(draft, tmp_path).violations == []
 
     def test_an_epoch_that_did_nothing_but_wait(self, draft, tmp_path):
         draft.change(KERAS, {"curve.1.input_wait_seconds": 4.0})
-        assert judged(draft, tmp_path / "first").violations == []
+        assert judged(draft, tmp_path).violations == []
 
     def test_a_little_more_than_the_peak(self, draft, tmp_path):
         draft.change(KERAS, {"throughput.achieved_flops": 1.62e11})
-        assert judged(draft, tmp_path / "first").violations == []
+        assert judged(draft, tmp_path).violations == []
 
     def test_convolutions_on_a_gpu_that_beat_matrix_products(self, draft, tmp_path):
         quick_on_gpu(1.9e11)(draft)
