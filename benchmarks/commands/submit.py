@@ -39,7 +39,10 @@ def submit(
     ] = None,
     cpus: Annotated[
         int | None,
-        typer.Option(min=1, help="Cores of a cell. Default: the node's if it is exclusive, else one."),
+        typer.Option(
+            min=1,
+            help="Cores of a cell. Default: the node's if it is exclusive, else one; locally an equal share.",
+        ),
     ] = None,
     memory: Annotated[
         float | None, typer.Option(help="GB of a cell. Default: the node's, or the site's.")

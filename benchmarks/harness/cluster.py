@@ -21,6 +21,7 @@ import msgspec
 import psutil
 
 from backends.base import BenchmarkError, UsageError, one_line
+from benchmarks.harness.environment import shares
 
 if TYPE_CHECKING:
     from submitit.helpers import DelayedSubmission
@@ -58,7 +59,7 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Jobs at a time; None: all on Slurm, one locally."""
     partition: str | None = None
     cpus: int | None = None
-    """Cores of a job; None: Slurm's default, or all of an exclusive node."""
+    """Cores of a job; None: Slurm's default, or all of an exclusive node; locally an equal share."""
     memory_gb: float | None = None
     """None: Slurm's default, or all of an exclusive node."""
     gpus: int = 0
@@ -104,24 +105,29 @@ def require(cluster: str) -> None:
 
 def submit(jobs: Sequence[Job], settings: ClusterSettings) -> list[Submitted]:
     """Hand jobs to the cluster: to Slurm as one array; locally as `parallel` queues, since submitit would
-    start all local jobs at once.
+    start all local jobs at once. Each queue has processors of its own.
 
     Raises:
-        UsageError: see `require`.
+        UsageError: see `require`; or the queues want more cores than this machine has.
         ClusterError: sbatch refuses; with its words.
     """
     require(settings.cluster)
     from submitit import AutoExecutor
     from submitit.core.utils import FailedJobError
 
-    queues = [[job] for job in jobs]
+    queues: list[list[Job]] = [[job] for job in jobs]
+    processors: list[tuple[int, ...]] = [()] * len(jobs)
     if settings.cluster == "local":
         count = min(settings.parallel or 1, len(jobs))
         queues = [list(jobs[start::count]) for start in range(count)]
+        processors = shares(count, settings.cpus)
     limits = {f"{settings.cluster}_max_num_timeout": settings.continuations}
     executor = AutoExecutor(settings.folder, cluster=settings.cluster, **limits)
     executor.update_parameters(**_parameters(settings, len(jobs), longest=max(map(len, queues))))
-    works = [Work([job.argv for job in queue], os.getcwd(), _environment()) for queue in queues]
+    works = [
+        Work([job.argv for job in queue], os.getcwd(), _environment(), its_own)
+        for queue, its_own in zip(queues, processors, strict=True)
+    ]
     try:
         with _detached() if settings.cluster == "local" else contextlib.nullcontext():
             taken = executor.submit_array(works)
@@ -162,12 +168,20 @@ def cancelling(submitted: Iterable[Submitted]) -> str:
 class Work:
     """Commands to be run one after the other: what submitit pickles, runs, and queues again."""
 
-    def __init__(self, commands: Sequence[tuple[str, ...]], folder: str, environment: dict[str, str]) -> None:
+    def __init__(
+        self,
+        commands: Sequence[tuple[str, ...]],
+        folder: str,
+        environment: dict[str, str],
+        processors: tuple[int, ...] = (),
+    ) -> None:
         self.commands = list(commands)
         """Those that are still to be run, or to be finished."""
         self.folder = folder
         self.environment = environment
         """Beside what the node sets."""
+        self.processors = processors
+        """Those that the commands may run on; none: as the node has it."""
 
     def __call__(self) -> None:
         """Run the commands.
@@ -175,6 +189,8 @@ class Work:
         Raises:
             ClusterError: some failed (the others ran nevertheless), or the job was stopped.
         """
+        if self.processors:
+            os.sched_setaffinity(0, self.processors)
         failed = []
         while self.commands:
             code = self._run(self.commands[0])

@@ -17,6 +17,7 @@ import threadpoolctl
 
 import backends
 from backends import allocator
+from backends.base import UsageError
 from benchmarks.harness.record import Environment
 
 PROJECT = Path(__file__).parents[2]
@@ -58,14 +59,37 @@ def pin(threads: int) -> None:
     """Keep this process and the threads that it will start to so many processors, each on a core of its own:
     two threads on one core's two halves would be a figure of chance. Nothing where the system cannot, or has
     fewer."""
-    if not hasattr(os, "sched_setaffinity"):
-        return
+    chosen = _one_of_each_core()
+    if len(chosen) >= threads:
+        os.sched_setaffinity(0, chosen[:threads])
+
+
+def shares(count: int, cores: int | None = None) -> list[tuple[int, ...]]:
+    """Processors for `count` processes side by side, none of them in two shares: frameworks that each start a
+    thread for every core wait for one another's longer than they compute. Empty shares where the system
+    cannot keep a process to its processors.
+
+    Args:
+        cores: of each; None: as many as there are for each.
+
+    Raises:
+        UsageError: there are fewer cores than that.
+    """
+    there = available_cores()
+    each = cores or max(1, there // count)
+    if count * each > there:
+        raise UsageError(f"{count} cells at a time of {each} cores want {count * each}; here are {there}")
+    chosen = _one_of_each_core()
+    return [tuple(chosen[start * each :][:each]) for start in range(count)]
+
+
+def _one_of_each_core() -> list[int]:
+    """A processor of each core that this process may run on; empty where the system does not say."""
     chosen: dict[str, int] = {}
-    for processor in sorted(os.sched_getaffinity(0)):
+    for processor in affinity():
         siblings = Path(f"/sys/devices/system/cpu/cpu{processor}/topology/thread_siblings_list")
         chosen.setdefault(siblings.read_text() if siblings.exists() else str(processor), processor)
-    if len(chosen) >= threads:
-        os.sched_setaffinity(0, list(chosen.values())[:threads])
+    return list(chosen.values())
 
 
 def thread_environment(threads: int) -> dict[str, str]:

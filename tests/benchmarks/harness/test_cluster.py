@@ -19,6 +19,7 @@ import pytest
 from backends.base import UsageError
 from benchmarks.harness import cluster
 from benchmarks.harness.cluster import ClusterError, ClusterSettings, Job, Submitted, Work
+from benchmarks.harness.environment import available_cores
 
 pytestmark = pytest.mark.once
 
@@ -251,6 +252,21 @@ os.killpg(os.getpgrp(), signal.SIGINT)  # Ctrl-C goes to all of a terminal's
     until((tmp_path / "done").exists)
 
 
+@pytest.mark.skipif(available_cores() < 2, reason="one core cannot be shared")
+def test_local_queues_share_the_cores(tmp_path):
+    settings = ClusterSettings(cluster="local", folder=str(tmp_path))
+    asking = shlex.join([sys.executable, "-c", "import os; print('on', *os.sched_getaffinity(0))"])
+    half = available_cores() // 2
+    placed = [
+        line for line in finish(submit(settings, asking, asking, parallel=2)).splitlines() if "on " in line
+    ]
+    first, second = (set(line.split()[1:]) for line in placed)
+    assert len(first) == len(second) == half
+    assert not first & second
+    with pytest.raises(UsageError, match=r"2 cells at a time of \d+ cores want \d+; here are \d+"):
+        submit(settings, asking, asking, parallel=2, cpus=available_cores())
+
+
 def test_plain_values_travel():
     work = Work([("true",), ("false",)], "/", {"BENCHMARKS_CACHE": "/cache"})
     again = pickle.loads(pickle.dumps(work)).checkpoint().function
@@ -258,6 +274,7 @@ def test_plain_values_travel():
         "commands": [("true",), ("false",)],
         "folder": "/",
         "environment": {"BENCHMARKS_CACHE": "/cache"},
+        "processors": (),
     }
     with pytest.raises(ClusterError, match="exit code 1: false"):
         again()
