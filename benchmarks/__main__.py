@@ -22,10 +22,11 @@ from benchmarks.commands.results import results
 from benchmarks.commands.run import run
 from benchmarks.commands.shared import display, err, out, require_report_libraries
 from benchmarks.commands.submit import submit
-from benchmarks.harness import record, runner, source
+from benchmarks.harness import record
 from benchmarks.harness.cache import write_whole
 from benchmarks.harness.environment import PROJECT
 from benchmarks.harness.recipe import all_recipes, recipes_of
+from benchmarks.harness.running import runner, source
 
 app = typer.Typer(
     name="python -m benchmarks",

@@ -13,11 +13,13 @@ from rich.console import Console
 
 import backends
 from backends.base import BenchmarkError
-from benchmarks.harness import plan, runner, scenarios
+from benchmarks.harness import plan
+from benchmarks.harness.gate import scenarios
 from benchmarks.harness.plan import Cell
-from benchmarks.harness.progress import Display
 from benchmarks.harness.record import Curves, Gate, Record
-from benchmarks.harness.session import Session
+from benchmarks.harness.running import runner
+from benchmarks.harness.running.progress import Display
+from benchmarks.harness.running.session import Session
 
 EXAMPLES = """examples:
   pytest benchmarks                                         all installed backends on the drawn data

@@ -8,8 +8,8 @@ import pytest
 
 from backends.base import Transform
 from benchmarks.conftest import SESSION
-from benchmarks.harness.batches import THREADS, Batches
-from benchmarks.harness.decoded import key_of, open_decoded
+from benchmarks.harness.images.batches import THREADS, Batches
+from benchmarks.harness.images.decoded import key_of, open_decoded
 
 BATCH_SIZE = 32
 ROUNDS = 5

@@ -17,10 +17,10 @@ import pytest
 import backends
 from backends.base import BackendInfo
 from benchmarks.conftest import SESSION
-from benchmarks.harness import environment, matrix, plan, record, runner
-from benchmarks.harness.measurement import figures
+from benchmarks.harness import environment, figures, plan, record
 from benchmarks.harness.plan import Cell
-from benchmarks.harness.run import Identity, Planned, Run, key_of
+from benchmarks.harness.running import matrix, runner
+from benchmarks.harness.running.run import Identity, Planned, Run, key_of
 
 CELLS = 10_000
 IMAGES = 800

@@ -10,7 +10,7 @@ import pytest
 
 from backends.base import STAGES
 from benchmarks.conftest import REPLAY, Replayed
-from benchmarks.harness.measurement.figures import Throughput
+from benchmarks.harness.figures import Throughput
 from benchmarks.harness.plan import Cell
 from benchmarks.harness.record import Curves, Record
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 import backends
 from backends.base import DeviceError, Session
-from benchmarks.harness.measurement.figures import (
+from benchmarks.harness.figures import (
     BatchRate,
     Conditions,
     Latency,

@@ -10,7 +10,7 @@ import typer
 
 from backends.base import UsageError
 from benchmarks.commands.shared import out
-from benchmarks.harness.run import Run
+from benchmarks.harness.running.run import Run
 from benchmarks.report.check import rules
 from benchmarks.report.check.evidence import gather
 from benchmarks.report.check.rules import Verdict

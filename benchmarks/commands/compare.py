@@ -15,7 +15,7 @@ from backends.base import UsageError
 from benchmarks.commands.shared import out, require_report_libraries
 from benchmarks.harness import record
 from benchmarks.harness.record import Record
-from benchmarks.harness.run import Run
+from benchmarks.harness.running.run import Run
 from benchmarks.report.compare.thresholds import Thresholds
 
 if TYPE_CHECKING:

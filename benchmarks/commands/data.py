@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from benchmarks.commands.shared import DATA_HELP, ProfileOption, display, out
-from benchmarks.harness import data
+from benchmarks.harness.images import data
 from benchmarks.harness.profile import profile_of
-from benchmarks.harness.progress import JobProgress
+from benchmarks.harness.running.progress import JobProgress
 
 app = typer.Typer(help="Look at a data set, or check it.", no_args_is_help=True)
 

@@ -23,12 +23,14 @@ from backends.sources import Source
 from benchmarks.commands import leftovers, reachability
 from benchmarks.commands.leftovers import Leftover
 from benchmarks.commands.reachability import Answer
-from benchmarks.harness import data, environment, runner, source
+from benchmarks.harness import environment
 from benchmarks.harness.cache import cache_folder, intact
+from benchmarks.harness.images import data
+from benchmarks.harness.images.sketch import SKETCH_VERSION
 from benchmarks.harness.profile import profile_of
 from benchmarks.harness.recipe import all_recipes
-from benchmarks.harness.run import RUNS
-from benchmarks.harness.sketch import SKETCH_VERSION
+from benchmarks.harness.running import runner, source
+from benchmarks.harness.running.run import RUNS
 
 DEFAULT_JOB_CACHE = 512 * 2**20
 """Twice what the drawn images, their pixels, and the weights of a first default job have taken."""

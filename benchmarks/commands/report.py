@@ -14,7 +14,7 @@ from backends.base import UsageError
 from benchmarks.commands.shared import out, require_report_libraries
 from benchmarks.harness import plan
 from benchmarks.harness.record import Record
-from benchmarks.harness.run import SCRATCH_RUN, Run
+from benchmarks.harness.running.run import SCRATCH_RUN, Run
 
 if TYPE_CHECKING:
     from benchmarks.report.document import Headline

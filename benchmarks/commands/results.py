@@ -10,7 +10,7 @@ import typer
 from backends.base import UsageError
 from benchmarks.commands.shared import err, out, require_report_libraries
 from benchmarks.harness.cache import write_whole
-from benchmarks.harness.run import RUNS
+from benchmarks.harness.running.run import RUNS
 
 
 def results(

@@ -13,9 +13,10 @@ import typer
 import backends
 from backends.base import BenchmarkError
 from benchmarks.commands.shared import display, out, takes_flags
-from benchmarks.harness import matrix, plan, runner
+from benchmarks.harness import plan
 from benchmarks.harness.plan import Options
-from benchmarks.harness.session import Session
+from benchmarks.harness.running import matrix, runner
+from benchmarks.harness.running.session import Session
 
 
 class Terminated(KeyboardInterrupt):

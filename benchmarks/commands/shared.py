@@ -13,11 +13,12 @@ from rich.console import Console
 
 from backends.architectures import ARCHITECTURES
 from backends.base import UsageError
-from benchmarks.harness import plan, runner
+from benchmarks.harness import plan
 from benchmarks.harness.profile import PROFILES
-from benchmarks.harness.progress import Display
-from benchmarks.harness.run import Run
-from benchmarks.harness.supplies import Supplies
+from benchmarks.harness.running import runner
+from benchmarks.harness.running.progress import Display
+from benchmarks.harness.running.run import Run
+from benchmarks.harness.running.supplies import Supplies
 
 out, err = Console(), Console(stderr=True)
 display = Display(err)

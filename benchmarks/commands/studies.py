@@ -25,11 +25,12 @@ from benchmarks.commands.shared import (
     require_report_libraries,
 )
 from benchmarks.harness import advise as advice
-from benchmarks.harness import plan, record, runner
+from benchmarks.harness import plan, record
 from benchmarks.harness.cache import write_whole
 from benchmarks.harness.messages import AdviseJob, RangeTestJob
-from benchmarks.harness.progress import JobProgress
 from benchmarks.harness.recipe import REFERENCE_BACKEND
+from benchmarks.harness.running import runner
+from benchmarks.harness.running.progress import JobProgress
 
 
 def range_test(

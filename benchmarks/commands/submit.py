@@ -13,10 +13,11 @@ import typer
 
 from backends.base import UsageError
 from benchmarks.commands.shared import display, out, takes_flags
-from benchmarks.harness import cluster, plan, runner
-from benchmarks.harness.cluster import ClusterError, ClusterSettings, Submitted
+from benchmarks.harness import plan
 from benchmarks.harness.plan import Cell, Options
-from benchmarks.harness.submission import Submission
+from benchmarks.harness.running import cluster, runner
+from benchmarks.harness.running.cluster import ClusterError, ClusterSettings, Submitted
+from benchmarks.harness.running.submission import Submission
 
 POLL_SECONDS = 5.0
 """Between two questions to squeue, which all users of a cluster share."""

@@ -14,7 +14,7 @@ from rich.table import Table
 from backends import architectures, weights
 from backends.base import Normalization, WeightsError
 from benchmarks.commands.shared import ArchitectureOption, err, out
-from benchmarks.harness import convert
+from benchmarks.harness.running import convert
 
 app = typer.Typer(
     help="Look at a checkpoint, or take it from one framework to another.", no_args_is_help=True

@@ -21,9 +21,9 @@ from benchmarks.comparison.turns import REST, Comparison, in_turns, steps_per_tu
 from benchmarks.comparison.worker import Worker
 from benchmarks.conftest import SESSION, Replayed
 from benchmarks.handwritten import Task
-from benchmarks.harness import runner
-from benchmarks.harness.data import DataSet
+from benchmarks.harness.images.data import DataSet
 from benchmarks.harness.recipe import recipe_of
+from benchmarks.harness.running import runner
 
 TURN_SECONDS = 0.5
 """The least a turn of steps lasts."""

@@ -14,8 +14,8 @@ import backends
 from backends.base import Backend, BenchmarkError, ImageList, Precision, Session, Transform, Variant
 from benchmarks import handwritten
 from benchmarks.handwritten import Task
-from benchmarks.harness.batches import Batches
-from benchmarks.harness.decoded import Decoded, open_decoded
+from benchmarks.harness.images.batches import Batches
+from benchmarks.harness.images.decoded import Decoded, open_decoded
 
 STEPS = 3
 """Taken to compare two sides: the second has a velocity to start from."""

@@ -16,8 +16,8 @@ import msgspec
 
 from backends.base import BenchmarkError, one_line
 from benchmarks.comparison.sides import HarnessStep, Job, LeanestStep, make, require_same_work
-from benchmarks.harness.cell import peak_rss_bytes
 from benchmarks.harness.environment import PROJECT, thread_environment
+from benchmarks.harness.worker.cell import peak_rss_bytes
 
 # --- What is said ---------------------------------------------------------------------------------
 

@@ -8,7 +8,8 @@ import msgspec
 
 from backends.base import ModelSpec, Normalization
 from benchmarks.harness.advise import Evidence
-from benchmarks.harness.data import DataSet
+from benchmarks.harness.gate.scenarios import Mode, Network, Rule
+from benchmarks.harness.images.data import DataSet
 from benchmarks.harness.plan import Cell, Combination
 from benchmarks.harness.recipe import Recipe
 from benchmarks.harness.record import (
@@ -22,7 +23,6 @@ from benchmarks.harness.record import (
     Record,
     Weights,
 )
-from benchmarks.harness.scenarios import Mode, Network, Rule
 
 # --- Jobs -----------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from backends.base import (
 )
 from backends.optimizers import Optimizer
 from benchmarks.harness.cache import write_whole
-from benchmarks.harness.measurement.figures import CurvePoint, Memory, Throughput
+from benchmarks.harness.figures import CurvePoint, Memory, Throughput
 
 SCHEMA_FILE = Path(__file__).with_name("record.schema.json")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import backends
-from benchmarks.harness.data import DRAWN
+from benchmarks.harness.images.data import DRAWN
+from benchmarks.harness.images.sketch import TARGET_CLASSES
 from benchmarks.harness.recipe import recipes_by_id
 from benchmarks.harness.record import CellDescription, Data, Record
-from benchmarks.harness.sketch import TARGET_CLASSES
 from benchmarks.report.document import Column
 
 PROTOCOLS = (

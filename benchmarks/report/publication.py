@@ -16,7 +16,7 @@ import msgspec
 from backends.base import one_line
 from benchmarks.harness.recipe import recipes_by_id
 from benchmarks.harness.record import RecordError
-from benchmarks.harness.run import RUNS, Plan
+from benchmarks.harness.running.run import RUNS, Plan
 from benchmarks.report import contents, markdown, sources, validity, written
 from benchmarks.report.document import Block, Column, Document, Headline, Section, Table, table_of
 from benchmarks.report.labels import is_default

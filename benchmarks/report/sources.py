@@ -9,7 +9,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from benchmarks.harness import manifest, record
+from benchmarks.harness import record
+from benchmarks.harness.images import manifest
 from benchmarks.harness.record import Curves, Record
 from benchmarks.report.sections import curves
 

@@ -19,7 +19,7 @@ from backends.base import (
     ModelSpec,
 )
 from backends.optimizers import Constant, Optimizer, schedule_factor
-from benchmarks.harness import scenarios
+from benchmarks.harness.gate import scenarios
 
 NETWORK = scenarios.Network("resnet18")
 """What is sabotaged: it has everything that the faults need."""

@@ -15,7 +15,7 @@ from backends import allocator
 from backends.architectures import ARCHITECTURES, blocks_of, shapes
 from backends.base import Backend, Batch, ModelSpec, Session, Trainable, UsageError
 from backends.optimizers import SGD
-from benchmarks.harness.parity import LOW_PRECISION, TOLERANCES
+from benchmarks.harness.gate.parity import LOW_PRECISION, TOLERANCES
 
 INSTALLED = [card for card in backends.known().values() if backends.installed(card)]
 SIZE, CLASSES, IMAGES, STEPS = 64, 3, 8, 4

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from PIL import EpsImagePlugin, Image
 
 from backends.base import DataError, UsageError
-from benchmarks.harness import archive, data, decoded, record
+from benchmarks.harness import record
 from benchmarks.harness.cache import SEAL
+from benchmarks.harness.images import archive, data, decoded
 from benchmarks.harness.profile import PROFILES
 from benchmarks.harness.recipe import RECIPES, Recipe, read_recipes
 from benchmarks.harness.record import Record, RecordError

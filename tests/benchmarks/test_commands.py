@@ -11,9 +11,10 @@ import pytest
 
 import backends
 from backends import weights
-from benchmarks.harness import initial, record, runner
+from benchmarks.harness import initial, record
 from benchmarks.harness.environment import PROJECT
 from benchmarks.harness.recipe import REFERENCE_BACKEND, all_recipes, recipe_of
+from benchmarks.harness.running import runner
 
 
 def command(*words: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:

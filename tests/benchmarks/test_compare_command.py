@@ -32,7 +32,7 @@ WIDTH = 100
 @pytest.fixture
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where runs are put, under names as short as a user's."""
-    monkeypatch.setattr("benchmarks.harness.run.RUNS", tmp_path)
+    monkeypatch.setattr("benchmarks.harness.running.run.RUNS", tmp_path)
     monkeypatch.setattr(command, "out", Console(width=WIDTH))
     return tmp_path
 

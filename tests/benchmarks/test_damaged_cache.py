@@ -16,11 +16,14 @@ from rich.console import Console
 import backends
 from backends import weights
 from backends.base import DataError, WeightsError
-from benchmarks.harness import data, decoded, messages, runner, scenarios, source
+from benchmarks.harness import messages
 from benchmarks.harness.cache import SEAL, kept
+from benchmarks.harness.gate import scenarios
+from benchmarks.harness.images import data, decoded
 from benchmarks.harness.profile import PROFILES
-from benchmarks.harness.progress import Display
 from benchmarks.harness.recipe import recipe_of
+from benchmarks.harness.running import runner, source
+from benchmarks.harness.running.progress import Display
 
 INSTALLED = [card for card in backends.known().values() if backends.installed(card)]
 ALL = PROFILES["full"]

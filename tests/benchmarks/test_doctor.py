@@ -31,12 +31,13 @@ from backends import weights
 from benchmarks.__main__ import app
 from benchmarks.commands import doctor, examination, leftovers, reachability
 from benchmarks.commands.examination import Asked, Environment, Examination, Item, Machine, Place
-from benchmarks.harness import data, runner, source
 from benchmarks.harness.cache import seal
 from benchmarks.harness.environment import PROJECT
+from benchmarks.harness.images import data
+from benchmarks.harness.images.sketch import SKETCH_VERSION
 from benchmarks.harness.profile import profile_of
 from benchmarks.harness.recipe import all_recipes
-from benchmarks.harness.sketch import SKETCH_VERSION
+from benchmarks.harness.running import runner, source
 
 pytestmark = pytest.mark.once
 

@@ -20,12 +20,14 @@ import psutil
 import pytest
 
 import backends
-from benchmarks.harness import data, messages, plan, record, runner
+from benchmarks.harness import messages, plan, record
 from benchmarks.harness.environment import PROJECT
+from benchmarks.harness.images import data
 from benchmarks.harness.messages import CellJob, EpochEnd, StartingWeights
 from benchmarks.harness.profile import profile_of
 from benchmarks.harness.recipe import REFERENCE_BACKEND, Recipe, all_recipes
 from benchmarks.harness.record import Epoch, Record
+from benchmarks.harness.running import runner
 
 INSTALLED = [card for card in backends.known().values() if backends.installed(card)]
 needs_framework = pytest.mark.skipif(not INSTALLED, reason="no framework is installed in this environment")
@@ -129,9 +131,9 @@ class TestWorkers:
         sabotaged(
             monkeypatch,
             tmp_path,
-            "import time\nfrom benchmarks.harness import training\n"
+            "import time\nfrom benchmarks.harness.training import loop\n"
             "def hang_here(*_): time.sleep(1000)\n"
-            "training.evaluate = hang_here",
+            "loop.evaluate = hang_here",
         )
         job = job_for(REFERENCE_BACKEND, images, tmp_path)
         error = failure(run_cell(job, tmp_path, silence=8))
@@ -146,10 +148,10 @@ class TestWorkers:
         sabotaged(
             monkeypatch,
             tmp_path,
-            "import time\nfrom benchmarks.harness import training\n"
-            "evaluate = training.evaluate\n"
+            "import time\nfrom benchmarks.harness.training import loop\n"
+            "evaluate = loop.evaluate\n"
             "def slow(*given): time.sleep(4); return evaluate(*given)\n"
-            "training.evaluate = slow",
+            "loop.evaluate = slow",
         )
         begin = time.monotonic()
         found = run_cell(job_for(REFERENCE_BACKEND, images, tmp_path), tmp_path, silence=11)
@@ -159,9 +161,9 @@ class TestWorkers:
         sabotaged(
             monkeypatch,
             tmp_path,
-            "import ctypes\nfrom benchmarks.harness import training\n"
+            "import ctypes\nfrom benchmarks.harness.training import loop\n"
             "def crash_here(*_): ctypes.string_at(0)\n"
-            "training.evaluate = crash_here",
+            "loop.evaluate = crash_here",
         )
         error = failure(run_cell(job_for(REFERENCE_BACKEND, images, tmp_path), tmp_path))
         assert error.type == "WorkerDied" and "SIGSEGV" in error.message
@@ -331,9 +333,9 @@ class TestRuns:
         sabotaged(
             monkeypatch,
             tmp_path,
-            "import ctypes\nfrom benchmarks.harness import training\n"
+            "import ctypes\nfrom benchmarks.harness.training import loop\n"
             f"def hang(*_): open({str(tmp_path / 'hangs')!r}, 'w').close(); ctypes.PyDLL(None).sleep(1000)\n"
-            "training.evaluate = hang",
+            "loop.evaluate = hang",
         )
         first = Running(data_folder, run)
         first.wait((tmp_path / "hangs").exists)

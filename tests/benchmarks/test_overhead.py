@@ -22,9 +22,9 @@ from benchmarks.comparison.sides import HarnessStep, Job, LeanestStep, Side, Wor
 from benchmarks.comparison.turns import FEWEST_PAIRS, Comparison, in_turns, median_interval, steps_per_turn
 from benchmarks.comparison.worker import Worker, WorkerError
 from benchmarks.handwritten import Task
-from benchmarks.harness.data import DataSet, open_data
-from benchmarks.harness.decoded import open_decoded
 from benchmarks.harness.environment import PROJECT
+from benchmarks.harness.images.data import DataSet, open_data
+from benchmarks.harness.images.decoded import open_decoded
 from benchmarks.harness.profile import profile_of
 from benchmarks.harness.recipe import recipe_of
 

@@ -14,10 +14,10 @@ import pytest
 
 import backends
 from backends import weights
-from benchmarks.harness import data, initial, pipelines, plan
-from benchmarks.harness.batches import Batches
-from benchmarks.harness.cell import run_cell
-from benchmarks.harness.decoded import key_of, open_decoded
+from benchmarks.harness import initial, plan
+from benchmarks.harness.images import data, pipelines
+from benchmarks.harness.images.batches import Batches
+from benchmarks.harness.images.decoded import key_of, open_decoded
 from benchmarks.harness.measurement import conditions, parts, peak, steady, throughput
 from benchmarks.harness.messages import CellJob, StartingWeights
 from benchmarks.harness.profile import Profile, profile_of
@@ -27,6 +27,7 @@ from benchmarks.harness.recipe import (
     recipe_of,
 )
 from benchmarks.harness.record import Record
+from benchmarks.harness.worker.cell import run_cell
 
 INSTALLED = [card for card in backends.known().values() if backends.installed(card)]
 TINY = msgspec.structs.replace(

@@ -15,11 +15,12 @@ import pytest
 
 import backends
 from benchmarks.commands.submit import batches
-from benchmarks.harness import plan, record, runner
-from benchmarks.harness.cluster import ClusterSettings
+from benchmarks.harness import plan, record
 from benchmarks.harness.environment import PROJECT
 from benchmarks.harness.recipe import REFERENCE_BACKEND
 from benchmarks.harness.record import Record
+from benchmarks.harness.running import runner
+from benchmarks.harness.running.cluster import ClusterSettings
 
 pytest_plugins = ("tests.slurm",)
 

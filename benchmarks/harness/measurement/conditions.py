@@ -14,7 +14,7 @@ import psutil
 
 from backends.base import Backend, BenchmarkError
 from benchmarks.harness.environment import available_cores, load_average
-from benchmarks.harness.measurement.figures import Conditions
+from benchmarks.harness.figures import Conditions
 
 MOST_OTHERS = 0.1
 """Share of the cores that other processes may take: what a display, a shell and the system's own work take is

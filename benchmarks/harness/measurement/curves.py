@@ -13,13 +13,14 @@ import numpy as np
 import backends
 from backends import flops
 from backends.base import Backend
-from benchmarks.harness import environment, starting
+from benchmarks.harness import environment
+from benchmarks.harness.figures import CurvePoint
 from benchmarks.harness.measurement import conditions
-from benchmarks.harness.measurement.figures import CurvePoint
 from benchmarks.harness.measurement.steady import timed, until_steady
 from benchmarks.harness.messages import CurveDone, CurveJob, Emit, Stage
 from benchmarks.harness.plan import Cell, Combination
 from benchmarks.harness.record import Curves
+from benchmarks.harness.training import starting
 
 CLASSES = 2
 LEAST_SHARE = 0.25

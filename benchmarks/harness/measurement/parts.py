@@ -19,10 +19,10 @@ from time import perf_counter
 import msgspec
 
 from backends.base import STAGES, Backend, Batch, ImageList, Pipeline
-from benchmarks.harness.decoded import decode
 from benchmarks.harness.environment import available_cores
+from benchmarks.harness.figures import Parts
+from benchmarks.harness.images.decoded import decode
 from benchmarks.harness.measurement.conditions import own_seconds
-from benchmarks.harness.measurement.figures import Parts
 from benchmarks.harness.measurement.steady import timed
 
 ROUNDS = 6

@@ -13,13 +13,13 @@ import numpy as np
 from backends import flops
 from backends.architectures import is_parameter
 from backends.base import Backend, Batch, BenchmarkError, NumericalError, Pipeline
+from benchmarks.harness.figures import Attempt, BatchRate, Latency, Parts, Throughput
+from benchmarks.harness.images.pipelines import split_of
 from benchmarks.harness.initial import Tensors
 from benchmarks.harness.measurement import conditions, parts, peak, steady
-from benchmarks.harness.measurement.figures import Attempt, BatchRate, Latency, Parts, Throughput
 from benchmarks.harness.measurement.steady import Blocks, until_steady
 from benchmarks.harness.messages import Stage
-from benchmarks.harness.phases import Trained, Trainer
-from benchmarks.harness.pipelines import split_of
+from benchmarks.harness.training.phases import Trained, Trainer
 
 LEAST = 0.25
 """Of the time that a figure may take, what the blocks that count last at least."""

@@ -12,13 +12,13 @@ from typing import Any, TypeVar
 import msgspec
 
 from backends.base import UsageError, one_line
-from benchmarks.harness import manifest
-from benchmarks.harness.manifest import Manifest
+from benchmarks.harness.images import manifest
+from benchmarks.harness.images.manifest import Manifest
 from benchmarks.harness.plan import Cell
 from benchmarks.harness.profile import profile_of
 from benchmarks.harness.recipe import Recipe, all_recipes
 from benchmarks.harness.record import Record
-from benchmarks.harness.run import Plan
+from benchmarks.harness.running.run import Plan
 
 SEED = re.compile(r"(?P<group>.+)-s(?P<seed>\d+)")
 """How the id of a cell ends."""

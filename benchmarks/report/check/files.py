@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from backends.base import UsageError
-from benchmarks.harness import manifest
+from benchmarks.harness.images import manifest
 from benchmarks.harness.record import Record
 from benchmarks.report.check.evidence import (
     SEED,

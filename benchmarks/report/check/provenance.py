@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from statistics import NormalDist
 
 import backends
-from benchmarks.harness.duplicates import Duplicate
+from benchmarks.harness.images.duplicates import Duplicate
 from benchmarks.harness.record import Accuracy, Data, Environment, Record
 from benchmarks.report.check.evidence import Evidence, parted
 from benchmarks.report.check.files import RUN_AGAIN

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.harness import record
-from benchmarks.harness.measurement.figures import CurvePoint
+from benchmarks.harness.figures import CurvePoint
 from benchmarks.harness.record import Curves
 from benchmarks.report import document
 from benchmarks.report.document import Section

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from statistics import median
 
-from benchmarks.harness.measurement.figures import Throughput
+from benchmarks.harness.figures import Throughput
 from benchmarks.harness.record import Record
 from benchmarks.report.document import Block, Column, Table, table_of
 from benchmarks.report.sections.variants import Variant, head, variants

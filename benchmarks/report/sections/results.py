@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from statistics import median
 
-from benchmarks.harness.measurement.figures import Throughput
+from benchmarks.harness.figures import Throughput
 from benchmarks.harness.record import Record
 from benchmarks.report.document import Column, Section, Table, table_of
 from benchmarks.report.labels import (

@@ -10,7 +10,7 @@ from statistics import geometric_mean, median
 
 import msgspec
 
-from benchmarks.harness.measurement.figures import Attempt
+from benchmarks.harness.figures import Attempt
 from benchmarks.harness.record import Record
 from benchmarks.report.document import Block, Column, Table, filled, first_number, table_of
 from benchmarks.report.markdown_table import escape

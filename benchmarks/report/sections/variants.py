@@ -7,7 +7,7 @@ from statistics import median
 
 import msgspec
 
-from benchmarks.harness.measurement.figures import Throughput
+from benchmarks.harness.figures import Throughput
 from benchmarks.harness.record import CellDescription, Record
 from benchmarks.report.document import Column
 from benchmarks.report.labels import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 import backends
-from benchmarks.harness.data import DRAWN
+from benchmarks.harness.images.data import DRAWN
 from benchmarks.harness.plan import DEFAULT_PROTOCOLS
 from benchmarks.harness.record import Gate, Record
 from benchmarks.report.labels import USUAL, backend_title, shows_hot_dogs

@@ -8,7 +8,7 @@ from statistics import geometric_mean
 
 import msgspec
 
-from benchmarks.harness.measurement.figures import Throughput
+from benchmarks.harness.figures import Throughput
 from benchmarks.harness.record import Record
 from benchmarks.report.document import Block, Column, Section, Table, table_of
 from benchmarks.report.groups import Group

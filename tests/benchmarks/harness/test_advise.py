@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 
 import backends
-from benchmarks.harness import advise, data, plan, probes
+from benchmarks.harness import advise, plan
 from benchmarks.harness.advise import Evidence, Probe
+from benchmarks.harness.images import data
 from benchmarks.harness.messages import AdviseJob, StartingWeights
 from benchmarks.harness.profile import profile_of
 from benchmarks.harness.recipe import (
     recipe_of,
 )
+from benchmarks.harness.worker import probes
 
 
 def evidence(*, images: int = 2000, last: float = 0.9, middle: float = 0.8, random: float = 0.6) -> Evidence:

@@ -10,7 +10,7 @@ from backends import architectures
 from backends.architectures import ARCHITECTURES
 from backends.base import UsageError
 from backends.optimizers import SGD, InverseTime, OneCycle, RMSprop, StepDecay
-from benchmarks.harness import scenarios
+from benchmarks.harness.gate import scenarios
 from benchmarks.harness.profile import PROFILES, profile_of
 from benchmarks.harness.recipe import (
     RECIPES,

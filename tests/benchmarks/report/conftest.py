@@ -7,7 +7,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from benchmarks.harness.measurement.figures import Attempt
+from benchmarks.harness.figures import Attempt
 from benchmarks.harness.record import Curves, Record
 from tests.benchmarks.report.samples import NOISY, point, variant_of
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from benchmarks.harness.measurement.figures import Conditions, CurvePoint
+from benchmarks.harness.figures import Conditions, CurvePoint
 from benchmarks.harness.record import Record
 
 QUIET = Conditions(seconds=2.5, load_average=0.5, others=0.01, stolen=0.0, throttled=None, megahertz=None)

@@ -11,7 +11,7 @@ pytest.importorskip("itables", reason="the report's libraries are in the report'
 from benchmarks.__main__ import main
 from benchmarks.harness import record
 from benchmarks.harness.record import RangeTest
-from benchmarks.harness.run import Run
+from benchmarks.harness.running.run import Run
 from benchmarks.report import illustrations, plots
 from benchmarks.report.plots import style
 from benchmarks.report.plots.parts import SEGMENTS

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from benchmarks.__main__ import app
 from benchmarks.harness import record
 from benchmarks.harness.record import RecordError, Turn
-from benchmarks.harness.run import Plan
+from benchmarks.harness.running.run import Plan
 from benchmarks.report import publication
 from tests.benchmarks.report.check.drafts import Draft
 

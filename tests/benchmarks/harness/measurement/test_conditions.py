@@ -9,9 +9,9 @@ import time
 import pytest
 
 from benchmarks.harness import environment
+from benchmarks.harness.figures import Conditions
 from benchmarks.harness.measurement import conditions
 from benchmarks.harness.measurement.conditions import MOST_OTHERS, Watch, undisturbed
-from benchmarks.harness.measurement.figures import Conditions
 
 QUIET = Conditions(seconds=1.0, load_average=0.1, others=0.0, stolen=0.0, throttled=None, megahertz=None)
 NOISY = Conditions(

@@ -14,17 +14,18 @@ import pytest
 import backends
 from backends.base import Backend, BackendInfo, NumericalError, Session, Trainable
 from backends.optimizers import SGD
-from benchmarks.harness import data, starting
+from benchmarks.harness.figures import Throughput
+from benchmarks.harness.images import data
 from benchmarks.harness.measurement import conditions, peak, throughput
 from benchmarks.harness.measurement.conditions import ConditionsError
-from benchmarks.harness.measurement.figures import Throughput
 from benchmarks.harness.measurement.peak import ClockError
 from benchmarks.harness.measurement.throughput import StepError
 from benchmarks.harness.messages import Stage, StartingWeights
-from benchmarks.harness.phases import Story, Trained, Trainer
 from benchmarks.harness.plan import Cell
 from benchmarks.harness.profile import profile_of
 from benchmarks.harness.recipe import recipe_of
+from benchmarks.harness.training import starting
+from benchmarks.harness.training.phases import Story, Trained, Trainer
 
 INSTALLED = [card for card in backends.known().values() if backends.installed(card)]
 

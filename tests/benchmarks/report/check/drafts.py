@@ -10,12 +10,13 @@ from typing import Any
 import msgspec
 
 from backends.optimizers import SGD
-from benchmarks.harness import manifest, record
-from benchmarks.harness.duplicates import Audit, Duplicate
-from benchmarks.harness.manifest import Images, Manifest
-from benchmarks.harness.measurement.figures import Conditions
+from benchmarks.harness import record
+from benchmarks.harness.figures import Conditions
+from benchmarks.harness.images import manifest
+from benchmarks.harness.images.duplicates import Audit, Duplicate
+from benchmarks.harness.images.manifest import Images, Manifest
 from benchmarks.harness.record import Environment, PhaseTraining, Record, Training
-from benchmarks.harness.run import Identity, Plan, Planned
+from benchmarks.harness.running.run import Identity, Plan, Planned
 from benchmarks.report.check.evidence import described
 
 QUIET = Conditions(seconds=2.5, load_average=0.5, others=0.01, stolen=0.0, throttled=None, megahertz=2600.0)

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from backends.base import UsageError
-from benchmarks.harness.manifest import Images
+from benchmarks.harness.images.manifest import Images
 from benchmarks.report.check import fairness, provenance, rules
 from benchmarks.report.check.evidence import comparison_of, described, gather, parted
 from benchmarks.report.check.rules import RULES, Verdict, judge

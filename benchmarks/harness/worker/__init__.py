@@ -1,0 +1,1 @@
+"""What runs in a backend's own process: a job, from its first line to its answer."""
