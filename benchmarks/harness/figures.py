@@ -118,8 +118,25 @@ class Throughput(msgspec.Struct, frozen=True, kw_only=True):
     """While the training blocks were timed."""
     inference_conditions: Conditions | None = None
     """While the inference blocks were timed."""
+    epoch_conditions: Conditions | None = None
+    """While the network was trained and tested; null in records of before this was kept."""
     disturbed: tuple[Attempt, ...] = ()
     """Earlier timings, given up since they were disturbed or did not become steady."""
+
+    @property
+    def noisy(self) -> tuple[str, ...]:
+        """What disturbed which of its timings."""
+        watched = {
+            "training": self.conditions,
+            "inference": self.inference_conditions,
+            "whole epochs": self.epoch_conditions,
+        }
+        return tuple(
+            f"{what}: {reason}"
+            for what, found in watched.items()
+            if found is not None
+            for reason in found.noisy
+        )
 
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True):

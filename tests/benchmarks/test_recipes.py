@@ -141,6 +141,9 @@ def test_every_recipe_runs(card, recipe, starts, drawn, monkeypatch):
         assert record.curve == () and record.throughput is None
         return
     assert (record.throughput is not None) == (recipe.id in TIMED.values())
+    if record.throughput is not None:
+        watched = record.throughput.epoch_conditions
+        assert watched is not None and watched.seconds >= sum(row.train_seconds for row in record.curve)
     assert record.training is not None
     assert [row.phase for row in record.curve] == [
         number for number, phase in enumerate(record.training.phases, start=1) for _ in range(phase.epochs)

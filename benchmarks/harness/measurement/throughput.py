@@ -13,7 +13,7 @@ import numpy as np
 from backends import flops
 from backends.architectures import is_parameter
 from backends.base import Backend, Batch, BenchmarkError, NumericalError, Pipeline
-from benchmarks.harness.figures import Attempt, BatchRate, Latency, Parts, Throughput
+from benchmarks.harness.figures import Attempt, BatchRate, Conditions, Latency, Parts, Throughput
 from benchmarks.harness.images.pipelines import split_of
 from benchmarks.harness.initial import Tensors
 from benchmarks.harness.measurement import conditions, parts, peak, steady
@@ -32,9 +32,12 @@ class StepError(BenchmarkError):
     """A training step that does not train."""
 
 
-def measure(trainer: Trainer, trained: Trained) -> Throughput:
+def measure(trainer: Trainer, trained: Trained, meanwhile: Conditions) -> Throughput:
     """Time training and inference of a trained network, and take an epoch apart. Inference is always that of
     the whole network on images, with the weights that the training ended with.
+
+    Args:
+        meanwhile: what happened on the machine while the network was trained.
 
     Raises:
         ClockError, ConditionsError, StepError: what would be measured is not what it is called.
@@ -108,6 +111,7 @@ def measure(trainer: Trainer, trained: Trained) -> Throughput:
         utilization=achieved / highest.flops,
         conditions=quiet,
         inference_conditions=quiet_too,
+        epoch_conditions=meanwhile,
         disturbed=tuple(
             Attempt(train_images_per_second=size / blocks.median, conditions=found, steady=blocks.steady)
             for blocks, found in disturbed

@@ -15,7 +15,7 @@ from backends.base import Backend, BenchmarkError, one_line
 from benchmarks.harness import environment
 from benchmarks.harness.figures import Memory
 from benchmarks.harness.initial import sha256_of
-from benchmarks.harness.measurement import throughput
+from benchmarks.harness.measurement import conditions, throughput
 from benchmarks.harness.messages import CellJob, Emit, Stage
 from benchmarks.harness.record import (
     Accuracy,
@@ -59,11 +59,11 @@ def run_cell(job: CellJob, emit: Emit) -> Record:
             measured["accuracy"] = _accuracy(fitted.correct, epoch=None)
             measured["fit_seconds"] = fitted.seconds
         else:
-            trained = trainer.train()
+            trained, meanwhile = conditions.watched(trainer.train)
             measured["accuracy"] = _accuracy(trained.correct, epoch=trained.epoch)
             measured["trained_sha256"] = sha256_of(backend.export_weights())
             if cell.timed and not story.resumed:
-                measured["throughput"] = throughput.measure(trainer, trained)
+                measured["throughput"] = throughput.measure(trainer, trained, meanwhile)
     except Exception as error:
         failure = failure_of(error)
     return Record(

@@ -230,6 +230,5 @@ def _unsteady(record: Record) -> Iterator[str]:
     unwatched = [what for what, conditions in watched.items() if conditions is None]
     if unwatched:
         yield f"nobody watched the machine while it was timed ({', '.join(unwatched)})"
-    for what, conditions in watched.items():
-        if conditions is not None and conditions.noisy:
-            yield f"{what} was disturbed: {', '.join(conditions.noisy)}"
+    if speed.noisy:
+        yield f"disturbed while it was timed ({'; '.join(speed.noisy)})"

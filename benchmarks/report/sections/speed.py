@@ -40,8 +40,8 @@ COLUMNS = {
 """What they mean that are not in every report; in order."""
 
 CONDITIONS = """\
-- "noisy" marks steps that shared the machine with other work in each attempt to time them. The
-  figure is shown all the same, and the reasons stand below the table."""
+- "noisy" marks a figure while which was taken the machine had other work: of steps, in each attempt to time
+  them. It is shown all the same, and the reasons stand below the table."""
 
 QUIET = "quiet at last"
 
@@ -122,7 +122,7 @@ def disturbances(records: Iterable[Record]) -> tuple[Block, ...]:
         return ("No timing was disturbed by other work on the machine, and none had to be repeated.",)
     columns: list[Column[Record]] = [
         Column("cell", lambda record: record.cell.id, record=lambda record: record.cell.id),
-        Column("while its figure was taken", lambda record: "; ".join(_noisy(record)) or QUIET),
+        Column("while its figures were taken", lambda record: "; ".join(_noisy(record)) or QUIET),
         Column("repeated", lambda record: str(len(_repeated(record))), number=True),
         Column("since before", _before),
     ]
@@ -143,8 +143,7 @@ def untimed(records: Iterable[Record]) -> str:
 
 
 def _noisy(record: Record) -> tuple[str, ...]:
-    conditions = record.throughput.conditions if record.throughput else None
-    return conditions.noisy if conditions else ()
+    return record.throughput.noisy if record.throughput else ()
 
 
 def _repeated(record: Record) -> tuple[Attempt, ...]:

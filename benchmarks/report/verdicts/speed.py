@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 from statistics import geometric_mean
 
 import msgspec
 
-from benchmarks.harness.figures import Throughput
+from benchmarks.harness.figures import Conditions, Throughput
 from benchmarks.harness.record import Record
 from benchmarks.report.document import Block, Column, Section, Table, table_of
 from benchmarks.report.groups import Group
@@ -24,11 +25,17 @@ class Metric(msgspec.Struct, frozen=True):
     title: str
     rate: Callable[[Throughput], float]
     """Images/s."""
+    conditions: Callable[[Throughput], Conditions | None]
+    """What happened on the machine meanwhile, if anybody looked."""
 
 
-TRAINING = Metric("Training steps", lambda throughput: throughput.train_images_per_second)
-EPOCHS = Metric("Whole epochs, input included", lambda throughput: throughput.end_to_end_images_per_second)
-INFERENCE = Metric("Inference", lambda throughput: throughput.inference_images_per_second)
+TRAINING = Metric("Training steps", attrgetter("train_images_per_second"), attrgetter("conditions"))
+EPOCHS = Metric(
+    "Whole epochs, input included",
+    attrgetter("end_to_end_images_per_second"),
+    attrgetter("epoch_conditions"),
+)
+INFERENCE = Metric("Inference", attrgetter("inference_images_per_second"), attrgetter("inference_conditions"))
 METRICS = (TRAINING, EPOCHS, INFERENCE)
 KINDS: tuple[Kind, ...] = ("backends", "variants")
 NO_RATE = "no rate"
@@ -169,8 +176,7 @@ def disturbed(throughput: Throughput) -> str:
     rates = (metric.rate(throughput) for metric in METRICS)
     if not all(math.isfinite(rate) and rate > 0 for rate in rates):
         return NO_RATE
-    conditions = (throughput.conditions, throughput.inference_conditions)
-    if any(found is not None and found.noisy for found in conditions):
+    if throughput.noisy:
         return "noisy"
     return "" if throughput.steady else "not steady"
 
@@ -195,10 +201,7 @@ def rate_text(timings: Sequence[Throughput], metric: Metric) -> str:
         return ""
     told = sound(timings)
     unsteady = metric is not INFERENCE and not all(timing.steady for timing in told)
-    conditions = [
-        timing.inference_conditions if metric is INFERENCE else timing.conditions for timing in told
-    ]
-    noisy = any(found is not None and found.noisy for found in conditions)
+    noisy = any(found is not None and found.noisy for found in map(metric.conditions, told))
     return f"{'~' if unsteady else ''}{rate:.1f}{' noisy' if noisy else ''}"
 
 

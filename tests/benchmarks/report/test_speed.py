@@ -166,14 +166,15 @@ class TestDisturbances:
         assert said == "Noisy cells: 1. Timings that were given up and repeated: 2."
         (row,) = rows_of(table)
         assert row["cell"] == "pytorch-matched-resnet18-finetune-tuned-bfloat16-s0"
-        assert row["while its figure was taken"] == "other processes kept 0.90 of 2 cores busy"
-        assert (row["repeated"], row["since before"]) == ("2", row["while its figure was taken"])
+        busy = "other processes kept 0.90 of 2 cores busy"
+        assert row["while its figures were taken"] == f"training: {busy}"
+        assert (row["repeated"], row["since before"]) == ("2", busy)
 
     def test_what_was_quiet_when_repeated_is_not_noisy(self, three_variants):
         disturbed = three_variants[1].throughput.disturbed[:1]
         said, table = speed.disturbances([variant_of(three_variants[0], disturbed=disturbed)])
         assert said == "Noisy cells: 0. Timings that were given up and repeated: 1."
-        assert rows_of(table)[0]["while its figure was taken"] == "quiet at last"
+        assert rows_of(table)[0]["while its figures were taken"] == "quiet at last"
 
     def test_quiet_cells_are_said_to_be(self, measured_record, ok_record):
         assert speed.disturbances([measured_record, ok_record]) == (

@@ -74,7 +74,7 @@ def test_everything_is_measured(card, data_folder, small_products):
     before = trainer.backend.export_weights()
     told: list[str] = []
     trainer.emit = lambda event: told.append(event.text if isinstance(event, Stage) else "")
-    found = throughput.measure(trainer, trained)
+    found = throughput.measure(trainer, trained, conditions.Watch().stop())
     assert found.counted is not None and found.steps == found.counted * found.steps_per_block
     assert [rate.batch_size for rate in found.inference_by_batch] == [1, 4]
     assert found.latency is not None and len(found.latency.seconds) >= throughput.FEWEST_LATENCIES
@@ -95,7 +95,7 @@ def test_everything_is_measured(card, data_folder, small_products):
 def test_a_busy_neighbour(card, data_folder, small_products, neighbour, monkeypatch):
     monkeypatch.setattr(conditions, "PAUSE", 0.0)
     trainer, trained = trainer_of(card, data_folder, attempts=2)
-    found = throughput.measure(trainer, trained)
+    found = throughput.measure(trainer, trained, conditions.Watch().stop())
     assert found.conditions is not None
     assert any("other processes kept" in reason for reason in found.conditions.noisy)  # marked
     assert len(found.disturbed) == 1  # repeated
@@ -112,7 +112,7 @@ def test_a_step_that_skips_the_update(card, data_folder, small_products, monkeyp
 
     monkeypatch.setattr(trainer.backend, "run_stages", MethodType(skipping, trainer.backend))
     with pytest.raises(StepError, match="skip the update"):
-        throughput.measure(trainer, trained)
+        throughput.measure(trainer, trained, conditions.Watch().stop())
 
 
 @each_backend
@@ -121,7 +121,7 @@ def test_a_loss_that_leaves_all_bounds(card, data_folder, small_products):
     trainer.backend.set_trainable(Trainable())
     trainer.backend.configure_optimizer(SGD(learning_rate=1e30))
     with pytest.raises(NumericalError, match="infinite"):
-        throughput.measure(trainer, trained)
+        throughput.measure(trainer, trained, conditions.Watch().stop())
 
 
 @each_backend

@@ -109,6 +109,7 @@ class TestSpeed:
             ({"steady": False}, "3 seeds not steady or disturbed"),
             ({"conditions": NOISY}, "3 seeds not steady or disturbed"),
             ({"inference_conditions": NOISY}, "3 seeds not steady or disturbed"),
+            ({"epoch_conditions": NOISY}, "3 seeds not steady or disturbed"),
             ({"rate": 0.0}, "3 seeds not steady or disturbed"),
         ],
     )
