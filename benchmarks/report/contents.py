@@ -106,7 +106,8 @@ READING = """\
 - **Verdicts** are three, each from tests on the same images or in the same sitting, corrected for all that
   its table compares (Holm). *A higher*: a difference was shown (p < .05). *Equivalent within m*: it was shown
   to be no larger than m, by two one-sided tests. *No difference shown (could have shown d)*: neither was; a
-  measured difference of d or more would have been shown, whatever the table's other tests came to.
+  measured difference of d or more would have been shown, whatever the table's other tests came to. An
+  interval is of one comparison alone, so that it may exclude "equal" where the corrected verdict does not.
 - *Native* rows: each framework with its own architecture, preprocessing and idioms. A difference between rows
   is a difference between networks as much as between frameworks.
 - *Matched* rows: one architecture, one set of initial weights, the same bytes in every batch, one definition

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from functools import partial
-from statistics import geometric_mean, median
+from statistics import fmean, geometric_mean, median
 
 import msgspec
 
@@ -40,8 +40,8 @@ COLUMNS = {
 """What they mean that are not in every report; in order."""
 
 CONDITIONS = """\
-- "noisy" marks a figure while which was taken the machine had other work: of steps, in each attempt to time
-  them. It is shown all the same, and the reasons stand below the table."""
+- "noisy" marks a figure taken while the machine had other work; steps, in each attempt to time them. It is
+  shown all the same, and the reasons stand below the table."""
 
 QUIET = "quiet at last"
 
@@ -199,7 +199,7 @@ def _accuracy(row: Variant) -> str:
     if not found:
         return ""
     spread = f" ({found[0]:.3f} to {found[-1]:.3f})" if len(found) > 1 else ""
-    return f"{median(found):.3f}{spread}"
+    return f"{fmean(found):.3f}{spread}"
 
 
 def _utilization(row: Variant) -> str:

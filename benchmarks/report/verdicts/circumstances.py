@@ -97,6 +97,8 @@ def not_run(records: Sequence[Record]) -> Iterable[str]:
         yield (
             f"official ImageNet weights of {listed(drawn)}, which start from drawings: `--weights imagenet`."
         )
+    if cells and all(cell.track == "matched" for cell in cells):
+        yield "each framework as its users write it: `--track native`."
     hot_dogs = {cell.data.name for cell in cells if shows_hot_dogs(cell.data)}
     if hot_dogs and "hotdog" not in hot_dogs:
         yield "the book's own photographs of hot dogs: `--data hotdog` fetches them."

@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from statistics import geometric_mean
 from typing import TypeVar
 
+from benchmarks.harness.plan import DEFAULT_PROTOCOLS
 from benchmarks.harness.record import Record
 from benchmarks.report.document import Headline
 from benchmarks.report.groups import Group
@@ -34,11 +35,16 @@ def headlines(
     reached: Sequence[cost.Reached],
 ) -> tuple[Headline, ...]:
     """What the records say, the most important first; topics of which they say nothing are left out."""
+    accuracies = _usual(accuracies)
+    places = {row.pair.scene.place for family in accuracies for row in family.rows}
+    places |= {row.pair.scene.place for family in speeds for row in family.rows}
+    only = places.pop() if len(places) == 1 else ""
     told = (
         Headline("Scope", tuple(circumstances.scope(records))),
-        Headline("Accuracy", tuple(_accuracy(accuracies))),
-        Headline("Speed", tuple(_speed(records, speeds))),
-        Headline("Cost", tuple(_cost(reached))),
+        Headline("Compared", (f"{only}.",) if only else ()),
+        Headline("Accuracy", tuple(_accuracy(accuracies, only))),
+        Headline("Speed", tuple(_speed(records, speeds, only))),
+        Headline("Cost", tuple(_cost(reached, only))),
         Headline("Parity", tuple(circumstances.parity(records))),
         Headline("Failed", tuple(circumstances.failed(records))),
         Headline("Not run", tuple(circumstances.not_run(records))),
@@ -49,18 +55,22 @@ def headlines(
 # --- Accuracy -------------------------------------------------------------------------------------
 
 
-def _accuracy(families: Sequence[accuracy.Family]) -> Iterable[str]:
-    families = _usual(families)
+def _accuracy(families: Sequence[accuracy.Family], only: str) -> Iterable[str]:
+    """Backends against each other; of protocols those that everybody knows."""
     for family in families:
         if family.kind == "backends":
             for where, rows in _by(family.rows, _where_compared):
                 outcome = _by_protocol(rows, lambda row: row.pair.first.protocol, _of_backends)
-                yield f"{where} ({_sample(rows)}), {outcome}."
+                yield f"{_at(where, only)}{outcome} ({_sample(rows)})."
         elif family.kind == "protocols":
-            reused = [row for row in family.rows if row.pair.second.cell.protocol == "scratch"]
-            for where, rows in _by(reused, _where_compared):
+            known = [
+                row
+                for row in family.rows
+                if {row.pair.first.cell.protocol, row.pair.second.cell.protocol} <= {*DEFAULT_PROTOCOLS}
+            ]
+            for (where, _), rows in _by(known, lambda row: (_where_compared(row), row.pair.names[1])):
                 outcome = _by_protocol(rows, lambda row: row.pair.names[0], _of_protocols)
-                yield f"{where}, against scratch ({_sample(rows)}): {outcome}."
+                yield f"{_at(where, only)}{outcome} ({_sample(rows)})."
     yield from _advice([row for family in families for row in family.rows])
 
 
@@ -91,18 +101,19 @@ def _of_backends(rows: Sequence[accuracy.Compared]) -> str:
 
 def _of_protocols(rows: Sequence[accuracy.Compared]) -> str:
     shown = [row.tested.different for row in rows]
+    against = f" against {rows[0].pair.names[1]}:"
     where = (
         f" in each of the {len(rows)} frameworks" if len(rows) > 1 else f" in {rows[0].pair.first.backend}"
     )
     if all(shown) and len({row.tested.estimate > 0 for row in rows}) == 1:
         gains = sorted(abs(row.difference.estimate) for row in rows)
         by = " to ".join(dict.fromkeys(map(points, (gains[0], gains[-1]))))
-        return f" {'higher' if rows[0].tested.estimate > 0 else 'lower'} by {by} points{where}"
+        return f"{against} {'higher' if rows[0].tested.estimate > 0 else 'lower'} by {by} points{where}"
     if all(row.tested.equivalent for row in rows) and not any(shown):
-        return f": {equivalent_within(in_points(rows[0].margin))}{where}"
+        return f"{against} {equivalent_within(in_points(rows[0].margin))}{where}"
     if not any(shown) and not any(row.tested.equivalent for row in rows):
-        return f": {_none_shown(rows)}{where}"
-    return ": " + ", ".join(f"{row.verdict} in {row.pair.first.backend}" for row in rows)
+        return f"{against} {_none_shown(rows)}{where}"
+    return f"{against} " + ", ".join(f"{row.verdict} in {row.pair.first.backend}" for row in rows)
 
 
 def _means(rows: Sequence[accuracy.Compared]) -> str:
@@ -164,15 +175,15 @@ def _advice(rows: Sequence[accuracy.Compared]) -> Iterable[str]:
     if known:
         least = " to ".join(dict.fromkeys(map(points, (min(known), max(known)))))
         yield (
-            f"where fewer than {ENOUGH_SEEDS} seeds showed nothing, {ENOUGH_SEEDS} that vary as these do"
-            f" would show a difference, if {least} points are measured (`--seeds {ENOUGH_SEEDS}`)."
+            f"where nothing was shown, {ENOUGH_SEEDS} seeds (`--seeds {ENOUGH_SEEDS}`) that vary as these do"
+            f" would show a measured difference of {least} points."
         )
 
 
 # --- Speed ----------------------------------------------------------------------------------------
 
 
-def _speed(records: Sequence[Record], families: Sequence[speed.Family]) -> Iterable[str]:
+def _speed(records: Sequence[Record], families: Sequence[speed.Family], only: str) -> Iterable[str]:
     """Of the matched track alone, in the native one networks differ too; and of whole epochs, for which a
     user waits."""
     told, reasons = False, set()
@@ -190,11 +201,13 @@ def _speed(records: Sequence[Record], families: Sequence[speed.Family]) -> Itera
                 if _where_compared(one) == where
                 and place(one.pair.first.cell.protocol) < place(rows[0].pair.first.cell.protocol)
             ]
-            yield f"{where}, {protocol}: {_ranked(rows)}{_absent(rows, family.left)}{_lost(lost)}."
+            told_of = f"{_ranked(rows)}{_absent(rows, family.left)}{_lost(lost)}"
+            yield f"{_at(where, only)}{protocol}: {told_of}."
         compared_somewhere = set(map(_where_compared, family.rows))
         for where, left in _by(family.left, _where_compared):
             if family.rows and where not in compared_somewhere:
-                yield f"{where}: no framework is called faster{_in_brackets({one.reason for one in left})}."
+                reasons_here = _in_brackets({one.reason for one in left})
+                yield f"{_at(where, only)}no framework is called faster{reasons_here}."
     if not told and any(record.throughput for record in records):
         yield (
             f"no framework is called faster{_in_brackets(reasons)}: that takes two seeds or more of the"
@@ -265,7 +278,8 @@ def _factor(row: speed.Compared, turned: bool) -> str:
 # --- Cost -----------------------------------------------------------------------------------------
 
 
-def _cost(rows: Sequence[cost.Reached]) -> Iterable[str]:
+def _cost(rows: Sequence[cost.Reached], only: str) -> Iterable[str]:
+    """By each backend's quickest protocol; of the usual variant where there is one."""
     usual = [row for row in rows if is_default(row.group.cell)] or rows
     for (where, threshold), at in _by(usual, lambda row: (_where(row.group), row.threshold)):
         quickest: dict[str, cost.Reached] = {}
@@ -275,9 +289,10 @@ def _cost(rows: Sequence[cost.Reached]) -> Iterable[str]:
                 quickest[row.group.backend] = row
         if quickest:
             told = ", ".join(_seconds(row) for row in quickest.values())
+            place = "" if only else f"{where}, "
             yield (
-                f"{where}, seconds of training until an epoch first had {threshold:.2f} of the test images"
-                f" right, by the quickest protocol: {told}. Told, not tested."
+                f"{place}seconds of training until test accuracy first reached {threshold:.2f}, by the"
+                f" quickest protocol: {told}. Told, not tested."
             )
 
 
@@ -299,6 +314,12 @@ def _seconds(row: cost.Reached) -> str:
 def _where_compared(row: accuracy.Compared | speed.Compared | speed.Left) -> str:
     """On what two backends or protocols were compared, and in which variant, if it is not the usual one."""
     return f"{row.pair.scene.place}{_variant(row.pair.first)}"
+
+
+def _at(where: str, only: str) -> str:
+    """The beginning of a sentence: where something was compared, less the one place that everything was."""
+    beyond = where.removeprefix(only).removeprefix(", ") if only else where
+    return f"{beyond}, " if beyond else ""
 
 
 def _variant(group: Group) -> str:
