@@ -21,7 +21,8 @@ from benchmarks.report.verdicts import accuracy, findings, glance
 from benchmarks.report.verdicts.words import Choices
 
 MAKERS: dict[str, Callable[[Sequence[record.Record]], Iterable[Block]]] = {
-    "verdicts": lambda records: [markdown.headlines(findings(records, Choices(), {}).headlines)],
+    "verdicts": lambda records: [_verdicts(records)],
+    "accuracy-verdicts": lambda records: [_verdicts(records, "Compared", "Accuracy")],
     "glance": glance.blocks,
     "accuracy": lambda records: [accuracy.groups_table(groups(records))],
     "table": results.overview,
@@ -43,6 +44,12 @@ BLOCK = re.compile(
     ".*?(?P<end><!-- end -->)",
     re.DOTALL,
 )
+
+
+def _verdicts(records: Sequence[record.Record], *topics: str) -> str:
+    """Of these topics; of all, if none is named."""
+    told = findings(records, Choices(), {}).headlines
+    return markdown.headlines(one for one in told if not topics or one.topic in topics)
 
 
 def pages() -> list[Path]:
