@@ -69,11 +69,11 @@ def run(
             for tally in matrix.run_all(session, sitting=matrix.new_sitting() if cell is None else None):
                 if tally.kept and not tally.records:
                     display.print(f"{tally.kept} of {tally.cells} cells have their records and are kept")
+            curves_failed = _curves(session) if options.curves else 0
         except KeyboardInterrupt as interrupt:
             if tally is not None:
                 _print_interrupted(tally)
             sys.exit(143 if isinstance(interrupt, Terminated) else 130)
-        curves_failed = _curves(session) if options.curves else 0
     assert tally is not None
     _print_end(tally, options.run)
     sys.exit(1 if tally.failed or curves_failed else 0)

@@ -98,6 +98,8 @@ class Throughput(msgspec.Struct, frozen=True, kw_only=True):
     """How many of these, the last ones, the rate is taken from."""
     inference_seconds: tuple[float, ...]
     inference_counted: int | None = None
+    inference_steady: bool | None = None
+    """Like `steady`; null in records of before this was kept."""
     parts: Parts
     latency: Latency | None = None
     inference_by_batch: tuple[BatchRate, ...] = ()

@@ -99,6 +99,7 @@ def measure(trainer: Trainer, trained: Trained, meanwhile: Conditions) -> Throug
         counted=len(train.counted),
         inference_seconds=inference.seconds,
         inference_counted=len(inference.counted),
+        inference_steady=inference.steady,
         parts=shares,
         latency=latency,
         inference_by_batch=by_batch,

@@ -226,6 +226,8 @@ def _unsteady(record: Record) -> Iterator[str]:
         return
     if not speed.steady:
         yield "training steps did not become steady before the time was up"
+    if speed.inference_steady is False:
+        yield "inference did not become steady before the time was up"
     watched = {"training": speed.conditions, "inference": speed.inference_conditions}
     unwatched = [what for what, conditions in watched.items() if conditions is None]
     if unwatched:

@@ -28,7 +28,7 @@ BUNDLE = ("itables", "html/dt_bundle.js")
 MOST_SENTENCES = 5
 """Of one topic, on the first screen; the others are folded away."""
 VERDICT = re.compile(
-    r"(equivalent within [\d.]+ (?:points|%)|higher by [\d.]+(?: to [\d.]+)?|\bhigher\b"
+    r"(equivalent within [\d.]+ (?:points?|%)|(?:higher|lower) by [\d.]+(?: to [\d.]+)?|\bhigher\b"
     r"|[\d.]+ \[[\d.]+, [\d.]+\] x(?= ))"
 )
 """The fixed words of what was shown; see `verdicts/words.py`."""

@@ -178,7 +178,7 @@ def disturbed(throughput: Throughput) -> str:
         return NO_RATE
     if throughput.noisy:
         return "noisy"
-    return "" if throughput.steady else "not steady"
+    return "not steady" if False in (throughput.steady, throughput.inference_steady) else ""
 
 
 def sound(timings: Iterable[Throughput]) -> list[Throughput]:
@@ -200,7 +200,8 @@ def rate_text(timings: Sequence[Throughput], metric: Metric) -> str:
     if rate is None:
         return ""
     told = sound(timings)
-    unsteady = metric is not INFERENCE and not all(timing.steady for timing in told)
+    steady = attrgetter("inference_steady" if metric is INFERENCE else "steady")
+    unsteady = False in map(steady, told)
     noisy = any(found is not None and found.noisy for found in map(metric.conditions, told))
     return f"{'~' if unsteady else ''}{rate:.1f}{' noisy' if noisy else ''}"
 

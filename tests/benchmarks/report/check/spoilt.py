@@ -316,6 +316,7 @@ SPOILT = [Spoilt(*one) for one in (
     ("curve", change(NATIVE, training=None), f"{NATIVE}: no hyper-parameters in its record"),
     ("curve", change(NATIVE, training__phases=()), "does not say how many epochs were asked for"),
     ("steady", change(KERAS, throughput__steady=False), f"{KERAS}: training steps did not become steady"),
+    ("steady", change(KERAS, throughput__inference_steady=False), "inference did not become steady"),
     ("steady", change(KERAS, throughput__conditions=NOISY), r"disturbed while it was timed \(training:"),
     ("steady", change(KERAS, throughput__inference_conditions=NOISY), r"timed \(inference: other"),
     ("steady", change(KERAS, throughput__epoch_conditions=NOISY), r"timed \(whole epochs: other"),

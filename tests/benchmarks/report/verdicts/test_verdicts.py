@@ -110,6 +110,7 @@ class TestSpeed:
             ({"conditions": NOISY}, "3 seeds not steady or disturbed"),
             ({"inference_conditions": NOISY}, "3 seeds not steady or disturbed"),
             ({"epoch_conditions": NOISY}, "3 seeds not steady or disturbed"),
+            ({"inference_steady": False}, "3 seeds not steady or disturbed"),
             ({"rate": 0.0}, "3 seeds not steady or disturbed"),
         ],
     )
