@@ -46,8 +46,8 @@ PACKAGES = ("numpy", "pillow", "scikit-learn", "transfer-learning-benchmarks")
 
 def available_cores() -> int:
     """Physical cores this process may run on."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    return max(1, min(psutil.cpu_count(logical=False) or allowed, allowed))
+    allowed = len(_one_of_each_core()) or os.cpu_count() or 1
+    return min(psutil.cpu_count(logical=False) or allowed, allowed)
 
 
 def affinity() -> tuple[int, ...]:
@@ -104,7 +104,7 @@ def load_average() -> float:
 
 def describe(threads: int, load: float) -> Environment:
     """This process's environment, once its framework has been imported; `load` as it was before."""
-    commit, dirty = _git()
+    commit, dirty = version()
     return Environment(
         cpu=cpu_name(),
         cores=available_cores(),
@@ -175,7 +175,11 @@ def _gpu() -> str | None:
     return "; ".join(answer.stdout.strip().splitlines()) or None
 
 
-def _git() -> tuple[str | None, bool | None]:
+@cache
+def version() -> tuple[str | None, bool | None]:
+    """The commit, and whether anything is uncommitted, when this process first asked: an edit made while a
+    cell runs is not what ran. None where git does not say."""
+
     def ask(*words: str) -> str:
         answer = subprocess.run(
             ["git", "-C", str(PROJECT), *words], capture_output=True, text=True, timeout=10, check=True
@@ -190,7 +194,7 @@ def _git() -> tuple[str | None, bool | None]:
 
 @cache
 def code_sha256() -> str:
-    """Hash of the code and recipes that decide what a record holds."""
+    """Hash of the code and recipes that decide what a record holds, when this process first asked."""
     digest = hashlib.sha256()
     files = [
         path

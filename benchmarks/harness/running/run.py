@@ -245,7 +245,11 @@ def _locked(path: Path, what: str, *, shared: bool = False) -> Iterator[None]:
             stream.truncate(0)
             stream.write(f"process {os.getpid()} on {platform.node()}, since {now},")
             stream.flush()
-        yield
+        try:
+            yield
+        finally:  # whoever shares the lock next leaves no name
+            if not shared:
+                stream.truncate(0)
 
 
 def _flock(stream: IO[str], *, shared: bool) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from backends.base import BenchmarkError, UsageError, one_line
-from benchmarks.harness import record
+from benchmarks.harness import plan, record
 from benchmarks.harness.cache import write_whole
 from benchmarks.harness.images import manifest
 from benchmarks.harness.plan import Cell, Options
@@ -89,7 +89,10 @@ class Submission:
 
     def job(self, cell: Cell) -> Job:
         """The command line that runs one cell, as a user would type it."""
-        words = (*words_of(self.options), "--resume", "--cell", cell.id)
+        options = self.options
+        if cell not in plan.curved(self.cells):  # a network's curves are measured once
+            options = msgspec.structs.replace(options, curves=False)
+        words = (*words_of(options), "--resume", "--cell", cell.id)
         return Job(cell.id, (sys.executable, "-m", "benchmarks", "run", *words))
 
     def complaint(self, cell: Cell) -> str:

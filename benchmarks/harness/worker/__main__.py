@@ -84,6 +84,8 @@ def _end_with_parent(stdin: int) -> None:
 def _do(job: Job, emit: Emit) -> Event:
     if isinstance(job, CellJob | CurveJob) and job.cell.device == "cpu":
         environment.pin(job.threads)
+    if isinstance(job, CellJob | CurveJob):
+        environment.version(), environment.code_sha256()  # what runs is what is on disk now
     if isinstance(job, CellJob):
         return CellDone(record=run_cell(job, emit))
     if isinstance(job, GateJob):

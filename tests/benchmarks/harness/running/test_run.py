@@ -161,11 +161,13 @@ class TestLock:
             pass
 
     def test_cells_are_run_beside_each_other_and_each_once(self, run):
+        with run.held():
+            pass
         with self.held(run, "a") as other:
             with run.held(cell="b"):
                 pass
             with pytest.raises(UsageError, match=rf"cell a: process {other.pid}"):
                 run.held(cell="a").__enter__()
-            with pytest.raises(UsageError, match="is at work on it"):
+            with pytest.raises(UsageError, match="another process is at work on it"):
                 run.held().__enter__()
             other.kill()

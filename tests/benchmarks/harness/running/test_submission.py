@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import typer
 from typer.testing import CliRunner
 
+import backends
 from benchmarks.commands.shared import takes_flags
 from benchmarks.harness import plan
 from benchmarks.harness.plan import FLAGS, Options
 from benchmarks.harness.running.command_line import asked, words_of
+from benchmarks.harness.running.submission import Submission
 
 pytestmark = pytest.mark.once
 
@@ -63,6 +67,16 @@ def test_what_was_asked_names_no_machine():
         cell_timeout=60, allow_dirty=True, resume=True, seeds=3,
     )  # fmt: skip
     assert asked(options) == ("--seeds", "3", "--data", "hotdog.zip", "--weights", "vgg16.safetensors")
+
+
+def test_one_job_for_each_network_measures_its_curves():
+    options = Options(curves=True, seeds=2, track=("matched",), protocol=("frozen", "finetune"))
+    cells = plan.plan(options, tuple(backends.known().values()))
+    submission = SimpleNamespace(options=options, cells=cells)
+    measuring = [cell.id for cell in cells if "--curves" in Submission.job(submission, cell).argv]
+    assert measuring == [
+        f"{name}-matched-efficientnet_lite0-finetune-s0" for name in ("gluon", "keras", "pytorch")
+    ]
 
 
 def test_a_job_resumes_by_itself():
