@@ -240,16 +240,12 @@ def _locked(path: Path, what: str, *, shared: bool = False) -> Iterator[None]:
             raise UsageError(
                 f"run {what}: {who} is at work on it; wait until it has ended, or choose another --run"
             ) from None
+        stream.truncate(0)  # who was here before
         if not shared:
             now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-            stream.truncate(0)
             stream.write(f"process {os.getpid()} on {platform.node()}, since {now},")
             stream.flush()
-        try:
-            yield
-        finally:  # whoever shares the lock next leaves no name
-            if not shared:
-                stream.truncate(0)
+        yield
 
 
 def _flock(stream: IO[str], *, shared: bool) -> None:

@@ -22,6 +22,7 @@ from benchmarks.report.labels import (
 from benchmarks.report.markdown_table import escape
 from benchmarks.report.statistics import wilson
 from benchmarks.report.verdicts import speed
+from benchmarks.report.verdicts.words import count_of
 
 
 def conditions(records: Sequence[Record]) -> str:
@@ -143,7 +144,7 @@ def _machine(record: Record) -> str:
     if environment is None:
         return ""
     return (
-        f"Machine: {escape(environment.cpu)}, {environment.cores} cores,"
+        f"Machine: {escape(environment.cpu)}, {count_of(environment.cores, 'core')},"
         f" {environment.ram_bytes / 2**30:.0f} GiB, {escape(environment.os)};"
         f" {escape(environment.gpu or 'no GPU')}."
     )

@@ -27,15 +27,28 @@ class Metric(msgspec.Struct, frozen=True):
     """Images/s."""
     conditions: Callable[[Throughput], Conditions | None]
     """What happened on the machine meanwhile, if anybody looked."""
+    steady: Callable[[Throughput], bool | None]
+    """Whether the steps were; of epochs those that they are made of. None: the record does not say."""
 
 
-TRAINING = Metric("Training steps", attrgetter("train_images_per_second"), attrgetter("conditions"))
+TRAINING = Metric(
+    "Training steps",
+    attrgetter("train_images_per_second"),
+    attrgetter("conditions"),
+    attrgetter("steady"),
+)
 EPOCHS = Metric(
     "Whole epochs, input included",
     attrgetter("end_to_end_images_per_second"),
     attrgetter("epoch_conditions"),
+    attrgetter("steady"),
 )
-INFERENCE = Metric("Inference", attrgetter("inference_images_per_second"), attrgetter("inference_conditions"))
+INFERENCE = Metric(
+    "Inference",
+    attrgetter("inference_images_per_second"),
+    attrgetter("inference_conditions"),
+    attrgetter("inference_steady"),
+)
 METRICS = (TRAINING, EPOCHS, INFERENCE)
 KINDS: tuple[Kind, ...] = ("backends", "variants")
 NO_RATE = "no rate"
@@ -200,8 +213,7 @@ def rate_text(timings: Sequence[Throughput], metric: Metric) -> str:
     if rate is None:
         return ""
     told = sound(timings)
-    steady = attrgetter("inference_steady" if metric is INFERENCE else "steady")
-    unsteady = False in map(steady, told)
+    unsteady = False in map(metric.steady, told)
     noisy = any(found is not None and found.noisy for found in map(metric.conditions, told))
     return f"{'~' if unsteady else ''}{rate:.1f}{' noisy' if noisy else ''}"
 
