@@ -117,4 +117,11 @@ def _print_end(tally: matrix.Tally, run: str) -> None:
         display.print(f"failed: {record.cell.id}: {record.error.type}: {record.error.message}")
     more = "; --resume runs the failed ones again" if tally.failed else ""
     display.print(f"{done} of {tally.cells} cells ok{more}")
+    timed = [record.throughput for record in tally.records if record.throughput]
+    doubtful = [one for one in timed if one.doubts]
+    if doubtful:
+        display.print(
+            f"{len(doubtful)} of {len(timed)} timings (~) were disturbed or did not become steady: such"
+            " speeds are compared with nothing; `python -m benchmarks check` names them"
+        )
     display.print(f"report: {shlex.join(['python', '-m', 'benchmarks', 'report', run])}")

@@ -67,7 +67,8 @@ def submit(
 
     Data and weights are prepared here, before. A job that reaches its time limit, or is preempted, is queued
     again and goes on after its last epoch. The run's folder and the cache (`$BENCHMARKS_CACHE`) must be on a
-    file system that every node sees. --resume submits the cells that have no record and no job.
+    file system that every node sees. --resume submits the cells that have no record, or lack their curves,
+    and have no job.
 
     Examples:
 

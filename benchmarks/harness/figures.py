@@ -140,6 +140,13 @@ class Throughput(msgspec.Struct, frozen=True, kw_only=True):
             for reason in found.noisy
         )
 
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Why its rates, or some of them, are compared with nothing."""
+        flat = {"training": self.steady, "inference": self.inference_steady}
+        unsteady = tuple(f"{what}: not steady" for what, steady in flat.items() if steady is False)
+        return unsteady + self.noisy
+
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
     """Peak memory of the cell's process."""

@@ -103,21 +103,12 @@ class Estimate(msgspec.Struct, frozen=True):
 # --- Two classifiers on the same images -----------------------------------------------------------
 
 
-def mcnemar(first: Sequence[int], second: Sequence[int]) -> tuple[int, int, float]:
-    """Exact McNemar test of two classifiers on the same images: how many only the first has right, how many
-    only the second, and the two-sided p-value.
-
-    Args:
-        first, second: 1 or 0 for each image, in the same order.
-
-    Raises:
-        ValueError: they are not of the same images.
-    """
-    if len(first) != len(second):
-        raise ValueError(f"{len(first)} and {len(second)} images: not the same ones")
-    surplus = np.subtract(first, second, dtype=np.int64)
-    only_first, only_second = int((surplus > 0).sum()), int((surplus < 0).sum())
-    return only_first, only_second, _mcnemar_p(only_first, only_second)
+@cache
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Two-sided p-value of the exact McNemar test of two classifiers on the same images, of which so many
+    only the one has right, and so many only the other."""
+    different = only_first + only_second
+    return float(binomtest(only_first, different).pvalue) if different else 1.0
 
 
 class Components(msgspec.Struct, frozen=True, kw_only=True):
@@ -168,7 +159,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
         for surplus in range(self.images + 1):
             discordant = max(self.disagreeing, surplus)
             discordant += (discordant - surplus) % 2
-            if _mcnemar_p((discordant + surplus) // 2, (discordant - surplus) // 2) < alpha:
+            if mcnemar((discordant + surplus) // 2, (discordant - surplus) // 2) < alpha:
                 return surplus / self.images
         return math.inf
 
@@ -207,7 +198,7 @@ def paired_difference(first: np.ndarray, second: np.ndarray, *, margin: float = 
     surplus = np.subtract(first, second, dtype=np.int64)
     seeds, images = surplus.shape
     model, components = _over_seeds_and_images(_with_imagined(surplus))
-    exact = tuple(_mcnemar_p(int((row > 0).sum()), int((row < 0).sum())) for row in surplus)
+    exact = tuple(mcnemar(int((row > 0).sum()), int((row < 0).sum())) for row in surplus)
     interval = model.interval()
     return Difference(
         seeds=seeds,
@@ -309,12 +300,6 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
 
 
 # --- How ------------------------------------------------------------------------------------------
-
-
-@cache
-def _mcnemar_p(only_first: int, only_second: int) -> float:
-    different = only_first + only_second
-    return float(binomtest(only_first, different).pvalue) if different else 1.0
 
 
 def _with_imagined(surplus: np.ndarray) -> np.ndarray:

@@ -26,7 +26,6 @@ from backends.base import Backend, ModelSpec, Session, Trainable
 from backends.optimizers import Optimizer
 from benchmarks.harness.gate.reference import Golden, Observation, read_golden
 from benchmarks.harness.gate.scenarios import (
-    MODES,
     RULES_IMAGE_SIZE,
     RULES_NETWORK,
     RULES_TENSORS,
@@ -106,7 +105,7 @@ def gate(
         for kind in observed.tensors:
             error, tensor = golden.worst(observed, name, kind)
             if not error <= errors[kind] or not worst[kind]:
-                errors[kind], worst[kind] = error, tensor if name in MODES else f"{name}: {tensor}"
+                errors[kind], worst[kind] = error, tensor if [name] == list(modes) else f"{name}: {tensor}"
 
     for mode in modes:
         inference = observe(make(session), network, mode, steps=1, kinds=FLOAT32)

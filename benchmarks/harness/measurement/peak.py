@@ -10,8 +10,6 @@ import math
 from statistics import median
 from time import perf_counter
 
-import msgspec
-
 from backends.base import Backend, BenchmarkError
 
 SIZES = {"cpu": (1024, 2048), "cuda": (4096, 8192)}
@@ -26,17 +24,9 @@ class ClockError(BenchmarkError):
     """A clock that does not wait for the device: nothing it shows is a time."""
 
 
-class Peak(msgspec.Struct, frozen=True, kw_only=True):
-    """Matrix products in a process."""
-
-    flops: float
-    """Per second, the most that was seen: a peak is a maximum. Products lay in host memory at the end."""
-    by_stopwatch: float
-    """Per second, the most that the backend's stopwatch showed."""
-
-
-def measure(backend: Backend) -> Peak:
-    """Time products in the session's precision, in the library and on the threads that layers have.
+def measure(backend: Backend) -> float:
+    """Floating-point operations per second of matrix products in the session's precision, in the library and
+    on the threads that layers have: the most that was seen, as a peak is a maximum.
 
     Raises:
         ClockError: the backend's stopwatch stops before the device has finished.
@@ -63,4 +53,4 @@ def measure(backend: Backend) -> Peak:
             f" values came at {read / 1e9:.0f}: it does not wait for the device, and shows no time;"
             " see `synchronize` and `stopwatch` of the backend"
         )
-    return Peak(flops=read, by_stopwatch=shown)
+    return read

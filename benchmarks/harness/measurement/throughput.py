@@ -47,7 +47,7 @@ def measure(trainer: Trainer, trained: Trained, meanwhile: Conditions) -> Throug
     limit, say = profile.timing_seconds, trainer.emit
     conditions.require_threads(backend)
     say(Stage(text="timing matrix products"))
-    highest = peak.measure(backend)
+    peak_flops = peak.measure(backend)
     weights = backend.export_weights()
     batch = next(iter(trained.train))
     say(Stage(text="timing training steps"))
@@ -108,8 +108,8 @@ def measure(trainer: Trainer, trained: Trained, meanwhile: Conditions) -> Throug
         flops_per_image=training_flops,
         inference_flops_per_image=flops.inference_flops(trainer.spec),
         achieved_flops=achieved,
-        gemm_peak_flops=highest.flops,
-        utilization=achieved / highest.flops,
+        gemm_peak_flops=peak_flops,
+        utilization=achieved / peak_flops,
         conditions=quiet,
         inference_conditions=quiet_too,
         epoch_conditions=meanwhile,

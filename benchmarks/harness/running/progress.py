@@ -163,6 +163,7 @@ def outcome(record: Record) -> str:
         parts += [
             f"train {record.throughput.train_images_per_second:.1f} images/s",
             f"inference {record.throughput.inference_images_per_second:.1f} images/s",
+            *(f"~ {doubt}" for doubt in record.throughput.doubts[:1]),
         ]
     if record.resumed:
         parts.append("resumed, so not timed")

@@ -307,12 +307,12 @@ class Watch(threading.Thread):
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """The worker and the input processes it started."""
-    if process.poll() is None:
-        if os.name == "posix":
+    """The worker and the input processes it started, which outlive it where it was killed."""
+    if os.name == "posix":
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # none is left; macOS says the latter
             os.killpg(process.pid, signal.SIGKILL)
-        else:
-            process.kill()
+    else:
+        process.kill()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

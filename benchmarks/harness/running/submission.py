@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
@@ -39,7 +40,8 @@ class Submission:
         self.supplies = Supplies(options, self.cells, self.run, display)
 
     def answered(self, *, resume: bool = True) -> set[str]:
-        """Write the plan, and name the cells that have a record which answers it.
+        """Write the plan, and name the cells that have a record which answers it, and the curves that it is
+        to measure.
 
         Raises:
             UsageError: see `Run.take_up`.
@@ -49,7 +51,7 @@ class Submission:
         found = self.run.take_up(
             supplies.identity(), planned, resume=resume, allow_dirty=options.allow_dirty, asked=asked(options)
         )
-        return set(found)
+        return {cell.id for cell in self.cells if cell.id in found and not self._lacks_curves(cell)}
 
     def at_work(self) -> list[Submitted]:
         """The jobs of earlier submissions that wait or run.
@@ -76,6 +78,8 @@ class Submission:
         for cell in cells:
             self._record(cell).unlink(missing_ok=True)
             self.run.snapshot(cell).unlink(missing_ok=True)
+            if cell in self._curved:
+                self.run.curves(cell).unlink(missing_ok=True)
 
     def prepare(self, cells: Iterable[Cell]) -> None:
         """Name the images, and make or fetch the weights that cells start from, so that no two jobs do. Where
@@ -89,9 +93,7 @@ class Submission:
 
     def job(self, cell: Cell) -> Job:
         """The command line that runs one cell, as a user would type it."""
-        options = self.options
-        if cell not in plan.curved(self.cells):  # a network's curves are measured once
-            options = msgspec.structs.replace(options, curves=False)
+        options = msgspec.structs.replace(self.options, curves=cell in self._curved)
         words = (*words_of(options), "--resume", "--cell", cell.id)
         return Job(cell.id, (sys.executable, "-m", "benchmarks", "run", *words))
 
@@ -104,7 +106,17 @@ class Submission:
             error = record.read(path).error
         except record.RecordError as unreadable:
             return str(unreadable)
-        return f"{error.type}: {error.message}" if error else f"{path} was made from something else"
+        if error:
+            return f"{error.type}: {error.message}"
+        return "no curves" if self._lacks_curves(cell) else f"{path} was made from something else"
+
+    def _lacks_curves(self, cell: Cell) -> bool:
+        return cell in self._curved and not self.run.curves(cell).exists()
+
+    @cached_property
+    def _curved(self) -> Sequence[Cell]:
+        """The cells whose jobs measure curves: those of a network are measured once."""
+        return plan.curved(self.cells) if self.options.curves else ()
 
     def _record(self, cell: Cell) -> Path:
         return self.run.records / f"{cell.id}.json"

@@ -16,7 +16,7 @@ from benchmarks.harness import environment
 from benchmarks.harness.figures import Memory
 from benchmarks.harness.initial import sha256_of
 from benchmarks.harness.measurement import conditions, throughput
-from benchmarks.harness.messages import CellJob, Emit, Stage
+from benchmarks.harness.messages import CellJob, Emit, EpochEnd, Event, Notice, Stage
 from benchmarks.harness.record import (
     Accuracy,
     Failure,
@@ -52,7 +52,8 @@ def run_cell(job: CellJob, emit: Emit) -> Record:
         spec, weights = starting.build(backend, cell, job.data, job.weights)
         description = msgspec.structs.replace(description, weights=weights)
         keeper = Keeper(Path(job.snapshot), job.key) if job.snapshot and job.key else None
-        trainer = Trainer(backend, spec, cell, job.data, story, emit, keeper)
+        tell = warned(emit, conditions.Watch()) if cell.timed else emit
+        trainer = Trainer(backend, spec, cell, job.data, story, tell, keeper)
         measured["training"] = trainer.settings
         if cell.recipe.classifier is not None:
             fitted = classifier.fit(trainer, cell.recipe.classifier)
@@ -90,6 +91,19 @@ def run_cell(job: CellJob, emit: Emit) -> Record:
 
 def _accuracy(correct: tuple[int, ...], *, epoch: int | None) -> Accuracy:
     return Accuracy(test=sum(correct) / len(correct), correct=correct, images=len(correct), epoch=epoch)
+
+
+def warned(emit: Emit, watch: conditions.Watch) -> Emit:
+    """Events, and with the first epoch's end a word about a machine that is too busy for its speeds to stand:
+    after the last it comes too late."""
+
+    def tell(event: Event) -> None:
+        emit(event)
+        if isinstance(event, EpochEnd) and event.row.epoch == 1:
+            for reason in watch.stop().noisy:
+                emit(Notice(text=f"~ {reason}; if that goes on, this cell's speed is compared with nothing"))
+
+    return tell
 
 
 def failure_of(error: Exception) -> Failure:

@@ -11,7 +11,7 @@ import itertools
 import numpy as np
 
 import backends
-from backends.architectures import blocks_of
+from backends.architectures import architecture_of, blocks_of
 from backends.base import DataError, Trainable
 from backends.optimizers import SGD
 from benchmarks.harness.advise import Evidence, Probe
@@ -29,7 +29,6 @@ RUNNING_KEEPS = 0.9
 """Of a running statistic at each step, in the matched track."""
 NO_RATE = 1e-30
 """A rate of zero would have MXNet divide by it."""
-EPSILON = 1e-5
 
 
 def measure(job: AdviseJob, emit: Emit) -> AdviseDone:
@@ -94,7 +93,8 @@ def statistics_shift(trainer: Trainer) -> float | None:
     backend = trainer.backend
     before = backend.export_weights()
     names = [name for name in before if name.endswith(".running_mean")]
-    if not names:
+    epsilon = architecture_of(trainer.spec.architecture).batch_norm_epsilon
+    if epsilon is None:
         return None
     backend.set_trainable(Trainable(first="all", batch_norm="batch"))
     backend.configure_optimizer(SGD(learning_rate=NO_RATE))
@@ -107,7 +107,7 @@ def statistics_shift(trainer: Trainer) -> float | None:
     backend.load_weights(before, head=True)
     kept = RUNNING_KEEPS**steps
     shifts = [
-        (after[name] - before[name]) / (1 - kept) / np.sqrt(before[name.replace("mean", "var")] + EPSILON)
+        (after[name] - before[name]) / (1 - kept) / np.sqrt(before[name.replace("mean", "var")] + epsilon)
         for name in names
     ]
     return float(np.sqrt(np.mean(np.square(np.concatenate(shifts)))))

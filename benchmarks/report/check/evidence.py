@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,9 +15,10 @@ from benchmarks.harness.images import manifest
 from benchmarks.harness.images.manifest import Manifest
 from benchmarks.harness.plan import Cell
 from benchmarks.harness.profile import profile_of
-from benchmarks.harness.recipe import Recipe, all_recipes
+from benchmarks.harness.recipe import Recipe, all_recipes, recipes_by_id
 from benchmarks.harness.record import Record
 from benchmarks.harness.running.run import Plan
+from benchmarks.report.verdicts.words import first_few
 
 SEED = re.compile(r"(?P<group>.+)-s(?P<seed>\d+)")
 """How the id of a cell ends."""
@@ -136,7 +136,7 @@ def described(record: Record) -> str:
 
 def recipe_of(record: Record) -> Recipe | None:
     """Its recipe; None where there is none of that id, here and now."""
-    return _recipes().get(record.cell.recipe)
+    return recipes_by_id().get(record.cell.recipe)
 
 
 def comparison_of(record: Record) -> str:
@@ -174,26 +174,12 @@ def parted(values: Mapping[str, object]) -> str | None:
     if len(holders) < 2:
         return None
     return ", ".join(
-        f"{_listed(names)} {'has' if len(names) == 1 else 'have'} {_shown(values[names[0]])}"
+        f"{first_few(names)} {'has' if len(names) == 1 else 'have'} {_shown(values[names[0]])}"
         for names in sorted(holders.values(), key=len, reverse=True)
     )
 
 
 # --- How ------------------------------------------------------------------------------------------
-
-MOST_NAMED = 3
-"""Cells that a line names before it counts the others."""
-
-
-@cache
-def _recipes() -> dict[str, Recipe]:
-    return {recipe.id: recipe for recipe in all_recipes()}
-
-
-def _listed(names: list[str]) -> str:
-    if len(names) > MOST_NAMED:
-        return f"{', '.join(names[:MOST_NAMED])} and {len(names) - MOST_NAMED} more"
-    return " and ".join(names)
 
 
 def _shown(value: object) -> str:

@@ -11,10 +11,7 @@ from backends.base import UsageError
 from benchmarks.harness.record import Record
 from benchmarks.report.groups import without_seed
 from benchmarks.report.labels import USUAL, place, protocol_or_recipe, variant_place
-from benchmarks.report.verdicts.words import listed
-
-NAMED = 3
-"""Cells that a line names; it counts the others."""
+from benchmarks.report.verdicts.words import first_few
 
 
 class Pair(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,12 +78,6 @@ def pair_up(baseline: Sequence[Record], candidate: Sequence[Record], names: tupl
         baseline_only=tuple(first[key] for key in first if key not in second),
         candidate_only=tuple(second[key] for key in second if key not in first),
     )
-
-
-def first_few(names: Sequence[str]) -> str:
-    """As many as fit a line, and how many more there are; of one or more."""
-    more = [f"{len(names) - NAMED} more"] if len(names) > NAMED else []
-    return listed([*names[:NAMED], *more])
 
 
 # --- How ------------------------------------------------------------------------------------------

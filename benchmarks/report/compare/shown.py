@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from benchmarks.report.compare.changes import Change
-from benchmarks.report.compare.pairs import first_few
 from benchmarks.report.compare.verdicts import (
     ANOTHER_MACHINE,
     DISTURBED,
@@ -21,7 +20,14 @@ from benchmarks.report.compare.verdicts import (
 )
 from benchmarks.report.document import Column, Table, table_of
 from benchmarks.report.markdown_table import escape, table
-from benchmarks.report.verdicts.words import MOST_RATIO, NOTHING, count_of, no_difference_shown, p_text
+from benchmarks.report.verdicts.words import (
+    MOST_RATIO,
+    NOTHING,
+    count_of,
+    first_few,
+    no_difference_shown,
+    p_text,
+)
 
 
 def tables(comparison: Comparison) -> list[Table]:

@@ -194,15 +194,13 @@ def _speed(records: Sequence[Record], families: Sequence[speed.Family], only: st
         reasons |= {one.reason for one in family.left}
         for where, compared in _by(family.rows, _where_compared):
             told = True
-            protocol, rows = _by(compared, lambda row: row.pair.first.protocol)[0]  # trains the most
-            lost = [
-                one
-                for one in family.left
-                if _where_compared(one) == where
-                and place(one.pair.first.cell.protocol) < place(rows[0].pair.first.cell.protocol)
-            ]
-            told_of = f"{_ranked(rows)}{_absent(rows, family.left)}{_lost(lost)}"
-            yield f"{_at(where, only)}{protocol}: {told_of}."
+            left = [one for one in family.left if _where_compared(one) == where]
+            lost = _lost(compared, left)
+            for protocol, rows in _by(compared, _protocol_of):
+                if not _first_screen(rows[0], compared[0]):
+                    continue
+                yield f"{_at(where, only)}{protocol}: {_ranked(rows)}{_absent(rows, left)}{lost}."
+                lost = ""
         compared_somewhere = set(map(_where_compared, family.rows))
         for where, left in _by(family.left, _where_compared):
             if family.rows and where not in compared_somewhere:
@@ -257,10 +255,23 @@ def _absent(rows: Sequence[speed.Compared], left: Sequence[speed.Left]) -> str:
     return "".join(f"; {name} not compared ({reason})" for name, reason in absent.items())
 
 
-def _lost(left: Sequence[speed.Left]) -> str:
-    """Protocols that train more, and of which no two backends could be compared."""
-    reasons = {one.pair.first.protocol: one.reason for one in left}
-    return "".join(f"; {protocol} not compared ({reason})" for protocol, reason in reasons.items())
+def _first_screen(one: speed.Compared | speed.Left, most: speed.Compared) -> bool:
+    """Whether a protocol's speeds are told: those of what trains the most; of the usual variant those of all
+    protocols that everybody knows."""
+    protocol = one.pair.first.cell.protocol
+    known = protocol in DEFAULT_PROTOCOLS and is_default(one.pair.first.cell)
+    return known or place(protocol) <= place(most.pair.first.cell.protocol)
+
+
+def _lost(compared: Sequence[speed.Compared], left: Sequence[speed.Left]) -> str:
+    """Protocols whose speeds would be told, and of which no two backends could be compared."""
+    present = set(map(_protocol_of, compared))
+    reasons = {_protocol_of(one): one.reason for one in left if _first_screen(one, compared[0])}
+    return "".join(
+        f"; {protocol} not compared ({reason})"
+        for protocol, reason in reasons.items()
+        if protocol not in present
+    )
 
 
 def _in_brackets(reasons: Iterable[str]) -> str:
@@ -309,6 +320,10 @@ def _seconds(row: cost.Reached) -> str:
 
 
 # --- How ------------------------------------------------------------------------------------------
+
+
+def _protocol_of(row: speed.Compared | speed.Left) -> str:
+    return row.pair.first.protocol
 
 
 def _where_compared(row: accuracy.Compared | speed.Compared | speed.Left) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -13,6 +13,8 @@ ENOUGH_SEEDS = 5
 with five, of 5."""
 POINTS = 100
 """Accuracy is a share; differences of it are told in percentage points."""
+NAMED = 3
+"""Cells that a line names; it counts the others."""
 
 
 class Choices(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,6 +108,12 @@ def listed(names: Iterable[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     *most, last = list(names)
     return f"{', '.join(most)} and {last}" if most else last
+
+
+def first_few(names: Sequence[str]) -> str:
+    """As many as fit a line, and how many more there are; of one or more."""
+    more = [f"{len(names) - NAMED} more"] if len(names) > NAMED else []
+    return listed([*names[:NAMED], *more])
 
 
 def count_of(number: int, what: str) -> str:

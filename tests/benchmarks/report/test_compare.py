@@ -18,9 +18,10 @@ from backends.base import UsageError
 from benchmarks.harness.record import Record, Weights
 from benchmarks.report.compare import shown, verdicts
 from benchmarks.report.compare.changes import changes_of, foreign, machine_of
-from benchmarks.report.compare.pairs import first_few, pair_up
+from benchmarks.report.compare.pairs import pair_up
 from benchmarks.report.compare.thresholds import Thresholds
 from benchmarks.report.compare.verdicts import Comparison, Row
+from benchmarks.report.verdicts.words import first_few
 from tests.benchmarks.report.samples import NOISY, variant_of
 from tests.benchmarks.report.two_runs import (
     JITTER,

@@ -9,28 +9,9 @@ pytest.importorskip("itables", reason="the report's libraries are in the report'
 
 from backends.optimizers import SGD
 from benchmarks.harness.record import Accuracy, Extraction, PhaseTraining, Record, Training
-from benchmarks.report import statistics
 from benchmarks.report.sections import protocols
 from benchmarks.report.training_time import training_seconds
 from tests.benchmarks.report.documents import report_of, rows_of
-
-
-class TestMcNemar:
-    def test_a_worked_example(self):
-        """59 and 6: A. Agresti, Categorical Data Analysis (1990), has 86 and 150 with z = 4.17; for the exact
-        test small counts are summed by hand: 1 against 7 is 2 * (1 + 8) / 2**8."""
-        first = [1] * 7 + [0] * 1 + [1] * 5 + [0] * 2
-        second = [0] * 7 + [1] * 1 + [1] * 5 + [0] * 2
-        assert statistics.mcnemar(first, second) == (7, 1, pytest.approx(18 / 256))
-        assert statistics.mcnemar(second, first) == (1, 7, pytest.approx(18 / 256))
-
-    def test_who_answers_alike_does_not_differ(self):
-        assert statistics.mcnemar([1, 0, 1], [1, 0, 1]) == (0, 0, 1.0)
-
-    def test_other_images_cannot_be_compared(self):
-        with pytest.raises(ValueError, match="not the same"):
-            statistics.mcnemar([1, 0], [1])
-
 
 OURS = "our test accuracy [95 % over images]"
 

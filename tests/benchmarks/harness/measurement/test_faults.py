@@ -163,9 +163,7 @@ CHANGED: dict[str, Callable[[Backend], None]] = {
 
 @each_backend
 def test_a_clock_that_waits_passes(card, small_products):
-    found = peak.measure(backends.load(card)(Session(track="matched", threads=THREADS)))
-    assert found.flops > 1e9
-    assert found.by_stopwatch >= found.flops  # it stops before the copy to host memory
+    assert peak.measure(backends.load(card)(Session(track="matched", threads=THREADS))) > 1e9
 
 
 @pytest.mark.skipif(
@@ -211,6 +209,6 @@ class Asynchronous:
 @pytest.mark.once
 def test_an_asynchronous_device_is_seen_through(small_products):
     found = peak.measure(Asynchronous(waits=True))  # type: ignore[arg-type]
-    assert found.flops == pytest.approx(2 * 512**3 / Asynchronous.seconds, rel=0.3)
+    assert found == pytest.approx(2 * 512**3 / Asynchronous.seconds, rel=0.3)
     with pytest.raises(ClockError):
         peak.measure(Asynchronous(waits=False))  # type: ignore[arg-type]

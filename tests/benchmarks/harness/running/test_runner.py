@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import stat
+import time
 
 import msgspec
 import numpy as np
@@ -339,6 +341,22 @@ class TestInterpreters:
         found = run(job_for(card, images, recipe_for(card, "scratch")), tmp_path)
         assert found.error is not None and found.error.type == "WorkerDied"
         assert "exit code 3" in found.error.message and "no such module" in found.error.message
+
+    def test_what_a_dead_process_started_is_ended(self, monkeypatch, tmp_path, images):
+        python, started = tmp_path / "python", tmp_path / "started"
+        python.write_text(f"#!/bin/sh\nsleep 600 >&- &\necho $! >{started}\nexit 3\n")
+        python.chmod(stat.S_IRWXU)
+        monkeypatch.setenv("BENCHMARKS_PYTHON_KERAS", str(python))
+        card = backends.resolve("keras")
+        found = run(job_for(card, images, recipe_for(card, "scratch")), tmp_path)
+        assert found.error is not None and found.error.type == "WorkerDied"
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child = psutil.Process(int(started.read_text()))
+            for _ in range(300):
+                if child.status() == psutil.STATUS_ZOMBIE:  # there may be nobody to bury it
+                    return
+                time.sleep(0.1)
+            pytest.fail("it is still there")
 
 
 @needs_framework

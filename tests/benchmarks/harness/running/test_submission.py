@@ -6,13 +6,17 @@ from types import SimpleNamespace
 
 import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner
 
 import backends
 from benchmarks.commands.shared import takes_flags
 from benchmarks.harness import plan
+from benchmarks.harness.cache import write_whole
 from benchmarks.harness.plan import FLAGS, Options
+from benchmarks.harness.running import submission
 from benchmarks.harness.running.command_line import asked, words_of
+from benchmarks.harness.running.progress import Display
 from benchmarks.harness.running.submission import Submission
 
 pytestmark = pytest.mark.once
@@ -69,14 +73,35 @@ def test_what_was_asked_names_no_machine():
     assert asked(options) == ("--seeds", "3", "--data", "hotdog.zip", "--weights", "vgg16.safetensors")
 
 
-def test_one_job_for_each_network_measures_its_curves():
-    options = Options(curves=True, seeds=2, track=("matched",), protocol=("frozen", "finetune"))
-    cells = plan.plan(options, tuple(backends.known().values()))
-    submission = SimpleNamespace(options=options, cells=cells)
-    measuring = [cell.id for cell in cells if "--curves" in Submission.job(submission, cell).argv]
-    assert measuring == [
-        f"{name}-matched-efficientnet_lite0-finetune-s0" for name in ("gluon", "keras", "pytorch")
-    ]
+class TestCurves:
+    @pytest.fixture
+    def submitted(self, tmp_path, monkeypatch) -> Submission:
+        """All of whose cells have their records."""
+        options = Options(
+            curves=True, seeds=2, track=("matched",), protocol=("frozen", "finetune"), run=str(tmp_path)
+        )
+        cells = plan.plan(options, tuple(backends.known().values()))
+        supplies = SimpleNamespace(identity=lambda: None, planned=lambda cell: cell)
+        monkeypatch.setattr(submission, "Supplies", lambda *_: supplies)
+        made = Submission(options, cells, Display(Console()))
+        monkeypatch.setattr(made.run, "take_up", lambda *_, **__: dict.fromkeys(cell.id for cell in cells))
+        return made
+
+    def test_one_job_for_each_network_measures_them(self, submitted):
+        measuring = [cell.id for cell in submitted.cells if "--curves" in submitted.job(cell).argv]
+        assert measuring == [
+            f"{name}-matched-efficientnet_lite0-finetune-s0" for name in ("gluon", "keras", "pytorch")
+        ]
+
+    def test_a_cell_that_has_none_to_show_is_submitted_again(self, submitted):
+        every = {cell.id for cell in submitted.cells}
+        chosen = [cell for cell in submitted.cells if "--curves" in submitted.job(cell).argv]
+        assert submitted.answered() == every - {cell.id for cell in chosen}
+        for cell in chosen:
+            write_whole(submitted.run.curves(cell), b"{}")
+        assert submitted.answered() == every
+        submitted.start_over(chosen[:1])
+        assert submitted.answered() == every - {chosen[0].id}
 
 
 def test_a_job_resumes_by_itself():

@@ -54,7 +54,7 @@ class TestAccuracy:
         """Images that one side alone has wrong: 9, alone p = .0039, and of three tests .0117."""
         records = [cell(), cell("gluon", wrong=range(9)), cell("keras")]
         found = accuracy.compare("backends", groups(records), 0.02)
-        assert mcnemar([1] * 9, [0] * 9)[2] == pytest.approx(2 / 2**9)
+        assert mcnemar(9, 0) == pytest.approx(2 / 2**9)
         first, *_ = sorted(row.tested.p for row in found)
         assert first == pytest.approx(3 * 2 / 2**9)
 
@@ -247,10 +247,11 @@ class TestHeadlines:
         assert advice.startswith("where nothing was shown, 5 seeds (`--seeds 5`) that vary as these do would")
         assert told["Compared"] == ("matched resnet18 on sketch.",)
         assert told["Scope"][0].startswith("a trial, on drawn images and the small profile `smoke`: ")
-        (fastest,) = told["Speed"]
-        assert fastest.startswith(
+        finetune, scratch = told["Speed"]
+        assert finetune.startswith(
             "finetune: PyTorch trains 135.0 images/s in whole epochs: 3.00 [3.00, 3.00] x"
         )
+        assert scratch.startswith("scratch: PyTorch trains ")
         assert told["Cost"] == (
             "seconds of training until test accuracy first reached 0.90, by the quickest protocol:"
             " MXNet Gluon 20 s (finetune; 3 of 3 seeds, 0.0020 at 0.36 an hour),"
@@ -317,7 +318,7 @@ class TestHeadlines:
             in told["Accuracy"][1]
         )
         assert len(told["Accuracy"]) == 2 and "tuned" not in "".join((*told["Accuracy"], *told["Cost"]))
-        default, tuned = told["Speed"]
+        default, _, tuned = told["Speed"]
         assert default.startswith("finetune: PyTorch trains 91.8 images/s")
         assert tuned.startswith("tuned, finetune: PyTorch trains ")
 
@@ -412,6 +413,17 @@ class TestHeadlines:
         (sentence,) = self.told(records)["Speed"]
         assert "PyTorch trains 91.3 images/s in whole epochs: 1.9" in sentence
         assert sentence.endswith("; Keras (TensorFlow) not compared (3 seeds not run in alternation).")
+
+    def test_the_usual_variant_s_speeds_are_told_of_each_protocol_that_everybody_knows(self, cell):
+        records = [
+            cell(backend, protocol, seed, variant=variant, rate=rate + seed)
+            for backend, rate in (("gluon", 50.0), ("pytorch", 100.0))
+            for protocol in ("finetune", "last-block", "frozen")
+            for variant in ("default", "tuned")
+            for seed in range(3)
+        ]
+        told = [sentence.partition(": PyTorch trains ")[0] for sentence in self.told(records)["Speed"]]
+        assert told == ["finetune", "frozen", "tuned, finetune"]
 
     def test_native_networks_run_no_race(self, cell):
         records = [cell(seed=seed, track="native") for seed in range(3)]
