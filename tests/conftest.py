@@ -24,6 +24,7 @@ from benchmarks.harness.figures import (
     Parts,
     Throughput,
 )
+from benchmarks.harness.recipe import REFERENCE_BACKEND
 from benchmarks.harness.record import (
     Accuracy,
     CellDescription,
@@ -53,10 +54,14 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What is `once` runs in test-core, the environment without a framework; what computes in bfloat16, where
-    the framework does on this processor."""
+    """What is `once` runs in test-core, the environment without a framework; what is `reference`, in that of
+    the reference backend; what computes in bfloat16, where the framework does on this processor."""
     installed = [card for card in backends.known().values() if backends.installed(card)]
+    reference = backends.resolve(REFERENCE_BACKEND) in installed
     for item in items:
+        if not reference and item.get_closest_marker("reference"):
+            why = f"alike for all backends: tried on {REFERENCE_BACKEND}'s, which is not installed here"
+            item.add_marker(pytest.mark.skip(reason=why))
         if installed and item.get_closest_marker("once"):
             item.add_marker(pytest.mark.skip(reason="the same in every environment: test-core runs it"))
         if "bfloat16" in item.name or item.get_closest_marker("bfloat16"):

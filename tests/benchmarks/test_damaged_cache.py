@@ -186,7 +186,7 @@ def opened(images, key: str) -> list[np.ndarray]:
 
 
 class TestGates:
-    @pytest.mark.skipif(not INSTALLED, reason="no framework is installed in this environment")
+    @pytest.mark.reference
     def test_a_damaged_one_is_compared_again(self, cache, tmp_path):
         job = messages.GateJob(
             backend=INSTALLED[0].name, network=scenarios.Network("resnet18"), modes=("frozen",), rules=(),

@@ -31,10 +31,6 @@ from benchmarks.harness.running import runner
 
 INSTALLED = [card for card in backends.known().values() if backends.installed(card)]
 needs_framework = pytest.mark.skipif(not INSTALLED, reason="no framework is installed in this environment")
-needs_reference = pytest.mark.skipif(
-    not backends.installed(backends.resolve(REFERENCE_BACKEND)),
-    reason=f"the runner treats all backends alike, and this is tried on {REFERENCE_BACKEND}'s, not here",
-)
 TINY = msgspec.structs.replace(profile_of("smoke"), image_size=32, batch_size=8, epochs=3)
 PATIENCE = 120.0
 """Seconds after which something that was to happen never will."""
@@ -103,10 +99,12 @@ def without_clocks(curve: tuple[Epoch, ...]) -> list[Epoch]:
 
 
 @needs_framework
+@pytest.mark.reference
 @pytest.mark.parametrize("track", ["native", "matched"])
 @pytest.mark.parametrize("card", INSTALLED, ids=lambda card: card.name)
 def test_a_cell_killed_in_its_training_ends_bit_equal(card, track, images, tmp_path):
-    """In every backend: three processes, of which the second is killed after its second epoch."""
+    """Three processes, of which the second is killed after its second epoch. That every backend goes on in
+    another process as if it had never stopped, test_resume.py tells."""
     unbroken = run_cell(job_for(card.name, images, tmp_path / "a", track), tmp_path / "a")
     assert unbroken.error is None and unbroken.resumed == ()
 
@@ -125,7 +123,7 @@ def test_a_cell_killed_in_its_training_ends_bit_equal(card, track, images, tmp_p
     assert resumed.batches_sha256 == unbroken.batches_sha256
 
 
-@needs_reference
+@pytest.mark.reference
 class TestWorkers:
     def test_one_that_hangs_is_killed_and_says_where_it_hung(self, images, tmp_path, monkeypatch):
         sabotaged(
@@ -295,7 +293,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "run"
 
 
-@needs_reference
+@pytest.mark.reference
 class TestRuns:
     def test_a_killed_runner_leaves_whole_records_and_resume_ends_as_if_nothing_had_been(
         self, data_folder, run, tmp_path

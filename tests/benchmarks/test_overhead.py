@@ -180,7 +180,7 @@ def run_as_a_user_does(data_folder, tmp_path, file: str, *options: str) -> list[
     return found
 
 
-@pytest.mark.skipif(not INSTALLED, reason="no framework is installed in this environment")
+@pytest.mark.reference
 class TestAsAUserDoes:
     def test_what_the_harness_costs(self, data_folder, tmp_path):
         found = run_as_a_user_does(data_folder, tmp_path, "test_overhead.py", "-k", "leanest and tuned")

@@ -31,6 +31,7 @@ def bench(*options: str, environment: str | None = None) -> subprocess.Completed
 
 @needs_framework
 class TestRuns:
+    @pytest.mark.reference
     def test_scratch_runs_is_reported_and_resumes(self, data_folder, tmp_path):
         run = tmp_path / "a" / "run"
         options = (
@@ -87,6 +88,7 @@ class TestRuns:
         # Its few images are in both splits, and the project may have changes that are not committed.
         assert {rule for rule, _ in verdict.violations} <= {"leak", "environment"}
 
+    @pytest.mark.reference
     def test_a_failed_cell_is_a_record_and_a_failed_test_and_the_others_run(self, data_folder, tmp_path):
         weights = tmp_path / "w.safetensors"
         weights.write_bytes(b"no weights")
@@ -132,7 +134,7 @@ class TestRuns:
             assert "--weights source" in found.error.message and "\n" not in found.error.message
 
 
-@needs_framework
+@pytest.mark.reference
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [

@@ -19,15 +19,10 @@ from benchmarks.harness import plan, record
 from benchmarks.harness.environment import PROJECT
 from benchmarks.harness.recipe import REFERENCE_BACKEND
 from benchmarks.harness.record import Record
-from benchmarks.harness.running import runner
 from benchmarks.harness.running.cluster import ClusterSettings
 
 pytest_plugins = ("tests.slurm",)
 
-CARDS = [card for card in runner.available(here_only=True) if card.name == REFERENCE_BACKEND]
-needs_framework = pytest.mark.skipif(
-    not CARDS, reason=f"jobs are alike for all backends, and this is tried on {REFERENCE_BACKEND}'s, not here"
-)
 SECONDS = 180
 """For anything to happen, on a machine that has other things to do."""
 
@@ -38,7 +33,7 @@ class Run:
     def __init__(self, folder: Path, data: Path) -> None:
         self.folder = folder
         self.options = (
-            "--backend", CARDS[0].name, "--track", "native", "--protocol", "scratch", "--weights", "none",
+            "--backend", REFERENCE_BACKEND, "--track", "native", "--protocol", "scratch", "--weights", "none",
             "--variant", "default", "--image-size", "32", "--data", str(data), "--run", str(folder),
             "--minutes", "15",
         )  # fmt: skip
@@ -93,7 +88,7 @@ def ask(*words: str) -> str:
     return subprocess.run(words, check=True, capture_output=True, text=True).stdout
 
 
-@needs_framework
+@pytest.mark.reference
 def test_a_cancelled_job_s_cell_is_submitted_again(slurm, run):
     code, printed = run.submit("--no-timing", "--seeds", "3")
     assert code == 0 and "3 cells: 3 submitted now" in printed
@@ -118,7 +113,7 @@ def test_a_cancelled_job_s_cell_is_submitted_again(slurm, run):
     assert [run.record(seed) for seed in (1, 2)] == finished
 
 
-@needs_framework
+@pytest.mark.reference
 def test_a_cell_goes_on_when_its_job_s_time_is_up(slurm, run):
     process = run.start("--no-timing", "--wait")
     run.wait_for_an_epoch(0)
@@ -131,7 +126,7 @@ def test_a_cell_goes_on_when_its_job_s_time_is_up(slurm, run):
     assert f"Requeued job {job}" in log.read_text()
 
 
-@needs_framework
+@pytest.mark.reference
 def test_a_timed_cell_has_a_node_of_its_own_and_ctrl_c_leaves_it_alone(slurm, run):
     process = run.start("--wait")
     until(lambda: list((run.folder / "logs" / "cluster").glob("*_submission.sh")))
@@ -148,7 +143,7 @@ def test_a_timed_cell_has_a_node_of_its_own_and_ctrl_c_leaves_it_alone(slurm, ru
     until(lambda: not ask("squeue", "--noheader"))
 
 
-@needs_framework
+@pytest.mark.reference
 def test_on_this_machine(run):
     process = run.start("--no-timing", "--seeds", "2", "--cluster", "local", "--wait")
     run.wait_for_an_epoch(0)
@@ -166,9 +161,9 @@ def test_on_this_machine(run):
     assert run.record(0).resumed and run.record(1).status == "ok"
 
 
-@needs_framework
+@pytest.mark.reference
 def test_a_cell_that_fails_is_named(run, monkeypatch):
-    monkeypatch.setenv(f"BENCHMARKS_PYTHON_{CARDS[0].name.upper()}", "/bin/false")
+    monkeypatch.setenv(f"BENCHMARKS_PYTHON_{REFERENCE_BACKEND.upper()}", "/bin/false")
     code, printed = run.submit("--no-timing", "--cluster", "local", "--wait")
     assert code == 1 and "0 of 1 cells ok" in printed
     assert f"failed: {run.cell(0)}: WorkerDied: the worker process died (exit code 1)" in printed
@@ -176,7 +171,7 @@ def test_a_cell_that_fails_is_named(run, monkeypatch):
     assert "WorkerDied" in Path(log).read_text()
 
 
-@needs_framework
+@pytest.mark.reference
 def test_no_slurm_here(run, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     code, printed = run.submit()
@@ -198,7 +193,7 @@ def test_a_node_for_each_timed_cell_unless_asked_otherwise(exclusive, no_timing,
     assert batches(cells, local, exclusive) == [(False, cells)]
 
 
-@needs_framework
+@pytest.mark.reference
 def test_options_for_sbatch_need_a_value(run):
     code, printed = run.submit("--cluster", "local", "--sbatch", "account")
     assert code == 2

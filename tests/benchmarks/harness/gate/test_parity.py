@@ -180,6 +180,7 @@ class TestGate:
         assert gate.mode == rule.name
         assert gate.step_error is not None and gate.worst["step"].startswith(rule.name)
 
+    @pytest.mark.reference
     @pytest.mark.parametrize("fault", RULE_FAULTS)
     @pytest.mark.parametrize("card", INSTALLED, ids=named)
     def test_another_definition_fails(self, card, fault):

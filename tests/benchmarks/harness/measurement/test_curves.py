@@ -51,7 +51,7 @@ def test_features_alone_have_no_curve():
     assert plan.curved([cell_of("pytorch", "matched-resnet18-bottleneck")]) == []
 
 
-@pytest.mark.skipif(not INSTALLED, reason="no framework in this environment")
+@pytest.mark.reference
 @pytest.mark.parametrize("card", INSTALLED, ids=lambda card: card.name)
 def test_a_backends_points(card, monkeypatch, tmp_path):
     # TensorFlow keeps the threads that whichever test of this process came first has asked for.

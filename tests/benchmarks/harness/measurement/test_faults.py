@@ -91,6 +91,7 @@ def test_everything_is_measured(card, data_folder, small_products):
     assert msgspec.json.decode(msgspec.json.encode(found), type=Throughput) == found
 
 
+@pytest.mark.reference
 @each_backend
 def test_a_busy_neighbour(card, data_folder, small_products, neighbour, monkeypatch):
     monkeypatch.setattr(conditions, "PAUSE", 0.0)
