@@ -1,4 +1,4 @@
-"""The phases of a training, in the real PyTorch."""
+"""The phases of a training, in the real reference framework."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from benchmarks.harness.messages import EpochEnd, Event, Stage, StartingWeights
 from benchmarks.harness.plan import Cell
 from benchmarks.harness.profile import Profile, profile_of
 from benchmarks.harness.recipe import (
+    REFERENCE_BACKEND,
     Phase,
     Recipe,
     Validation,
@@ -27,10 +28,7 @@ from benchmarks.harness.recipe import (
 from benchmarks.harness.training import loop, phases, starting
 from benchmarks.harness.training.phases import Story, Trainer, settings_of
 
-PYTORCH = backends.resolve("pytorch")
-needs_pytorch = pytest.mark.skipif(
-    not backends.installed(PYTORCH), reason="PyTorch is not installed in this environment"
-)
+REFERENCE = backends.resolve(REFERENCE_BACKEND)
 
 TINY = msgspec.structs.replace(profile_of("smoke"), image_size=32, batch_size=8, epochs=None)
 HEAD_ONLY = Trainable(first="head", batch_norm="stored")
@@ -50,7 +48,7 @@ def images(data_folder) -> DataSet:
 
 def cell_of(recipe: Recipe, profile: Profile = TINY, seed: int = 0) -> Cell:
     return Cell(
-        backend="pytorch", recipe=recipe, variant="default", seed=seed, profile=profile, device="cpu",
+        backend=REFERENCE_BACKEND, recipe=recipe, variant="default", seed=seed, profile=profile, device="cpu",
         precision="float32",
     )  # fmt: skip
 
@@ -60,7 +58,7 @@ class Run:
 
     def __init__(self, recipe: Recipe, images: DataSet, *, seed: int = 0) -> None:
         cell = cell_of(recipe, seed=seed)
-        self.backend = backends.load(PYTORCH)(Session(track=recipe.track, threads=1, seed=seed))
+        self.backend = backends.load(REFERENCE)(Session(track=recipe.track, threads=1, seed=seed))
         spec, _ = starting.build(self.backend, cell, images, StartingWeights(name="none"))
         self.story, self.images = Story(), images
         self.events: list[Event] = []
@@ -146,7 +144,7 @@ class TestSettings:
 # --- Phases ---------------------------------------------------------------------------------------
 
 
-@needs_pytorch
+@pytest.mark.reference
 class TestPhases:
     def test_first_the_head_moves_and_then_everything(self, images):
         recipe = recipe_of("matched-resnet18-head-then-finetune")
@@ -184,7 +182,7 @@ class TestPhases:
 
     @pytest.mark.parametrize("track", ["matched", "native"])
     def test_the_head_trained_alone_arrives_in_the_whole_network(self, images, monkeypatch, track):
-        native = {"track": "native", "backend": "pytorch"} if track == "native" else {}
+        native = {"track": "native", "backend": REFERENCE_BACKEND} if track == "native" else {}
         recipe = msgspec.structs.replace(PLAIN, before=ON_FEATURES, **native)
         run = Run(recipe, images)
         found: list[tuple[np.ndarray, np.ndarray]] = []
@@ -292,7 +290,7 @@ def script(monkeypatch):
     return play
 
 
-@needs_pytorch
+@pytest.mark.reference
 class TestValidation:
     def run(self, images: DataSet, **changes: Any) -> tuple[Run, Any]:
         validation = Validation(share=0.2, patience=changes.pop("patience", None))

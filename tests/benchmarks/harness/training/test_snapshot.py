@@ -18,15 +18,14 @@ from benchmarks.harness.initial import sha256_of
 from benchmarks.harness.messages import EpochEnd, Event, Notice, StartingWeights
 from benchmarks.harness.plan import Cell
 from benchmarks.harness.profile import PROFILES
-from benchmarks.harness.recipe import Phase, Recipe, Validation, recipe_of
+from benchmarks.harness.recipe import REFERENCE_BACKEND, Phase, Recipe, Validation, recipe_of
 from benchmarks.harness.record import Epoch
 from benchmarks.harness.training import starting
 from benchmarks.harness.training.loop import EpochResult
 from benchmarks.harness.training.phases import Story, Trained, Trainer
 from benchmarks.harness.training.snapshot import Keeper, Notes, Snapshot, SnapshotError
 
-PYTORCH = backends.resolve("pytorch")
-needs_pytorch = pytest.mark.skipif(not backends.installed(PYTORCH), reason="PyTorch is not installed here")
+REFERENCE = backends.resolve(REFERENCE_BACKEND)
 
 TINY = msgspec.structs.replace(PROFILES["smoke"], image_size=32, batch_size=8)
 HEAD_ONLY, EVERYTHING = Trainable(first="head", batch_norm="stored"), Trainable()
@@ -71,11 +70,11 @@ class Training:
 
     def __init__(self, recipe: Recipe, images: DataSet, keeper: Keeper | None, stop_at: int | None = None):
         cell = Cell(
-            backend="pytorch", recipe=recipe, variant="reproducible", seed=3, profile=TINY, device="cpu",
-            precision="float32",
+            backend=REFERENCE_BACKEND, recipe=recipe, variant="reproducible", seed=3, profile=TINY,
+            device="cpu", precision="float32",
         )  # fmt: skip
         session = Session(track=recipe.track, variant="reproducible", threads=1, seed=3)
-        self.backend = backends.load(PYTORCH)(session)
+        self.backend = backends.load(REFERENCE)(session)
         spec, _ = starting.build(self.backend, cell, images, StartingWeights(name="none"))
         self.story, self.stop_at, self.events = Story(), stop_at, list[Event]()
         trainer = Trainer(self.backend, spec, cell, images, self.story, self._emit, keeper)
@@ -100,7 +99,7 @@ def without_clocks(row: Epoch) -> Epoch:
     return msgspec.structs.replace(row, train_seconds=0, input_wait_seconds=0, eval_seconds=0)
 
 
-@needs_pytorch
+@pytest.mark.reference
 @pytest.mark.parametrize("name", RECIPES)
 def test_broken_off_after_an_epoch_it_ends_the_same(name, images, tmp_path):
     recipe = RECIPES[name]
@@ -119,7 +118,7 @@ def _on_images(recipe: Recipe, row: Epoch) -> bool:
     return recipe.phases[row.phase - 1].on == "images"
 
 
-@needs_pytorch
+@pytest.mark.reference
 def test_finished_and_broken_off_while_it_was_timed_nothing_is_trained_again(images, tmp_path):
     keeper = Keeper(tmp_path / "it.safetensors", "key")
     for name in ("momentum", "best-by-validation"):  # the latter ends before its last epoch
@@ -130,7 +129,7 @@ def test_finished_and_broken_off_while_it_was_timed_nothing_is_trained_again(ima
         assert again.outcome() == first.outcome()
 
 
-@needs_pytorch
+@pytest.mark.reference
 def test_broken_off_twice_it_says_where(images, tmp_path):
     keeper = Keeper(tmp_path / "it.safetensors", "key")
     for epoch in (2, 3):
@@ -139,7 +138,7 @@ def test_broken_off_twice_it_says_where(images, tmp_path):
     assert Training(RECIPES["momentum"], images, keeper).story.resumed == [1, 2]
 
 
-@needs_pytorch
+@pytest.mark.reference
 @pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: b"", lambda data: b"x" * 99])
 def test_a_damaged_snapshot_is_told_and_the_training_starts_anew(damage, images, tmp_path):
     keeper = Keeper(tmp_path / "it.safetensors", "key")
