@@ -142,10 +142,10 @@ def _cards(names: list[str] | None) -> tuple[BackendInfo, ...]:
 
 
 def main() -> None:
-    """Run a command; an error of ours is one line and exit code 2, Ctrl-C is exit code 130."""
+    """Run a command; an error of ours or of a disk is one line and exit code 2, Ctrl-C is exit code 130."""
     try:
         app()
-    except BenchmarkError as error:
+    except (BenchmarkError, OSError) as error:
         err.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:

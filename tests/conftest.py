@@ -273,6 +273,7 @@ def measured_record(matched_record) -> Record:
             stolen=0.0,
             throttled=None,
             megahertz=2600.0,
+            page_faults=12_800.0,
         ),
     )
     return msgspec.structs.replace(matched_record, throughput=throughput)

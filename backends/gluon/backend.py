@@ -165,6 +165,10 @@ class FrameworkBackend(Backend):
         return tuple(mx.nd.array(array, dtype=array.dtype) for array in arrays)
 
     def train_step(self, batch: Batch) -> None:
+        # MXNet's queue has no end: nothing else in an epoch waits, so that the loop would be done with all of
+        # its batches, and hold them, minutes before the device is. This waits for the forward pass of the
+        # step before; its backward pass and update are still to come.
+        self._loss_sum.wait_to_read()
         self.run_stages(batch, "update")
 
     def take_metrics(self) -> Metrics:

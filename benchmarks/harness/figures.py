@@ -20,6 +20,9 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
     """Share of the time in which a quota stopped this process's container; null where there is none."""
     megahertz: float | None
     """The processor's frequency when the timing ended; null where the system does not say."""
+    page_faults: float | None = None
+    """How often in a second this process touched memory that the system had first to give it (minor page
+    faults); null where the system does not say, and in records from before it was counted."""
     noisy: tuple[str, ...] = ()
     """Why these conditions are not those that a figure should be taken under; empty: they are."""
 

@@ -10,6 +10,7 @@ import signal
 import socket
 import struct
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -135,6 +136,23 @@ class TestTraining:
             if not name.startswith("head."):
                 with pytest.raises(RuntimeError, match="grad_req='null'"):
                     parameter.grad()
+
+    def test_an_epoch_s_steps_are_queued_as_they_are_computed(self):
+        """Not all at once: MXNet's queue would take them, and hold their batches."""
+        backend = make(track="matched", image_size=64)
+        random = np.random.RandomState(0)
+        batch = random.standard_normal((16, 64, 64, 3)).astype(np.float32), np.arange(16) % 3
+        backend.set_trainable(Trainable())
+        backend.configure_optimizer(SGD(learning_rate=0.01))
+        on_device = backend.to_host_batch(*batch)
+        backend.train_step(on_device)
+        backend.synchronize()
+        stop = backend.stopwatch()
+        start = time.perf_counter()
+        for _ in range(10):
+            backend.train_step(on_device)
+        queued = time.perf_counter() - start
+        assert queued > stop() / 2
 
     def test_the_head_s_gradient_on_frozen_codes_is_known(self, batch):
         """Softmax minus one-hot, times the codes."""

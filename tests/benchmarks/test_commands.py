@@ -167,6 +167,7 @@ def test_data_show_draws_a_picture(data_folder, tmp_path):
         (["report", "no-such-run"], "has no records"),
         (["report", "--nonsense"], "no such option --nonsense"),
         (["report", "a", "b"], "run a: "),
+        (["readme", "no-such-page.md"], "No such file or directory: 'no-such-page.md'"),
         (["report", "--margin", "2"], "a share, above 0 and at most 1"),
     ],
 )

@@ -130,9 +130,9 @@ class TestWorkers:
             "loop.evaluate = hang_here",
         )
         job = job_for(REFERENCE_BACKEND, images, tmp_path)
-        error = failure(run_cell(job, tmp_path, silence=8))
+        error = failure(run_cell(job, tmp_path, silence=20))
         assert error.type == "WorkerHung"
-        assert "said nothing for 8 s" in error.message and "hang_here (sabotage.py:" in error.message
+        assert "said nothing for 20 s" in error.message and "hang_here (sabotage.py:" in error.message
         assert "--cell-timeout" in error.message
         stacks = (tmp_path / "cell.log").read_text()
         assert "hang_here" in stacks and "in _end_with_parent" in stacks  # all its threads

@@ -39,6 +39,7 @@ class Watch:
         self._start = time.perf_counter()
         self._machine, self._own = psutil.cpu_times(), own_seconds()
         self._throttled = _throttled_seconds()
+        self._page_faults = _page_faults()
 
     def stop(self) -> Conditions:
         """What has happened since."""
@@ -52,10 +53,8 @@ class Watch:
         processors = os.cpu_count() or 1
         others = max(0.0, busy - (own_seconds() - self._own)) / seconds
         stolen = (now.steal - before.steal) / seconds / processors if hasattr(now, "steal") else None
-        throttled_now = _throttled_seconds()
-        throttled = None
-        if throttled_now is not None and self._throttled is not None:
-            throttled = (throttled_now - self._throttled) / seconds
+        throttled = _per_second(self._throttled, _throttled_seconds(), seconds)
+        page_faults = _per_second(self._page_faults, _page_faults(), seconds)
         return Conditions(
             seconds=round(seconds, 3),
             load_average=self._load,
@@ -63,6 +62,7 @@ class Watch:
             stolen=None if stolen is None else round(stolen, 4),
             throttled=None if throttled is None else round(throttled, 4),
             megahertz=_megahertz(),
+            page_faults=None if page_faults is None else round(page_faults, 1),
             noisy=_noisy(others, stolen, throttled),
         )
 
@@ -131,6 +131,11 @@ def _noisy(others: float, stolen: float | None, throttled: float | None) -> tupl
     return tuple(reasons)
 
 
+def _per_second(before: float | None, now: float | None, seconds: float) -> float | None:
+    """How fast a count grew; None where there is none."""
+    return None if before is None or now is None else (now - before) / seconds
+
+
 def _throttled_seconds() -> float | None:
     """How long this container's quota has stopped it; None where there is no such account (cgroup v2)."""
     try:
@@ -139,6 +144,15 @@ def _throttled_seconds() -> float | None:
         return None
     found = {name: value for name, _, value in (line.partition(" ") for line in lines)}
     return int(found["throttled_usec"]) / 1e6 if "throttled_usec" in found else None
+
+
+def _page_faults() -> int | None:
+    """How often this process has been given a page of memory without reading a disk."""
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
 def _megahertz() -> float | None:

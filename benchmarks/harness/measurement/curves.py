@@ -15,6 +15,7 @@ from backends import flops
 from backends.base import Backend
 from benchmarks.harness import environment
 from benchmarks.harness.figures import CurvePoint
+from benchmarks.harness.images.pipelines import masks_of
 from benchmarks.harness.measurement import conditions
 from benchmarks.harness.measurement.steady import timed, until_steady
 from benchmarks.harness.messages import CurveDone, CurveJob, Emit, Stage
@@ -50,7 +51,7 @@ def run(job: CurveJob, emit: Emit) -> CurveDone:
         if wanted.image_size != built:
             _build(backend, cell, wanted.image_size)
             built = wanted.image_size
-        batch = _noise(backend, wanted)
+        batch = _noise(backend, cell, wanted)
         backend.train_step(batch)  # it may compile
         step = timed(partial(backend.train_step, batch), backend.stopwatch, 1)
         if step > LONGEST_STEP:
@@ -84,11 +85,17 @@ def _build(backend: Backend, cell: Cell, image_size: int) -> None:
     conditions.require_threads(backend)
 
 
-def _noise(backend: Backend, wanted: Combination) -> tuple[object, ...]:
+def _noise(backend: Backend, cell: Cell, wanted: Combination) -> tuple[object, ...]:
+    """Images, labels and what else training takes: the matched track's masks, here of what drops nothing."""
     random = np.random.RandomState(0)
     size = wanted.image_size
     images = random.randint(0, 256, (wanted.batch_size, size, size, 3)).astype(np.uint8)
-    return backend.to_host_batch(images, random.randint(0, CLASSES, wanted.batch_size).astype(np.int64))
+    labels = random.randint(0, CLASSES, wanted.batch_size).astype(np.int64)
+    masks = masks_of(cell.recipe.model(classes=CLASSES, image_size=size))
+    if masks is None or cell.recipe.track != "matched":
+        return backend.to_host_batch(images, labels)
+    _, width = masks
+    return backend.to_host_batch(images, labels, np.ones((wanted.batch_size, width), np.uint8))
 
 
 def _point(backend: Backend, cell: Cell, wanted: Combination, batch: tuple[object, ...]) -> CurvePoint:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from operator import attrgetter
 from statistics import median
@@ -26,6 +27,15 @@ LEAST = 0.25
 LATENCIES = 300
 """Single images at most: three are then beyond the 99th percentile."""
 FEWEST_LATENCIES = 50
+
+
+class Inference(msgspec.Struct, frozen=True, kw_only=True):
+    """How fast a trained network answers."""
+
+    blocks: Blocks
+    """Of the batches that it was trained with."""
+    by_batch: tuple[BatchRate, ...]
+    latency: Latency
 
 
 class StepError(BenchmarkError):
@@ -68,16 +78,10 @@ def measure(trainer: Trainer, trained: Trained, meanwhile: Conditions) -> Throug
     images: Pipeline = trained.train if trained.body is None else trainer.images(part, training=False)
     seen = _images_of(next(iter(images)))
     inference, quiet_too, _ = conditions.undisturbed(
-        partial(_inference, backend, seen, limit=limit / 2),
+        partial(_inference, backend, seen, profile.inference_batches, limit=limit),
         profile.timing_attempts,
-        steady=attrgetter("steady"),
+        steady=attrgetter("blocks.steady"),
     )
-    by_batch = tuple(
-        _rate(backend, seen, size, limit=limit / 16)
-        for size in profile.inference_batches
-        if size <= len(seen[1])
-    )
-    latency = _latency(backend, _first(seen, 1), limit=limit / 4)
     conditions.require_threads(backend)
 
     size = len(batch[1])
@@ -93,16 +97,16 @@ def measure(trainer: Trainer, trained: Trained, meanwhile: Conditions) -> Throug
         steps=len(train.counted) * train.steps,
         steps_per_block=train.steps,
         train_images_per_second=size / train.median,
-        inference_images_per_second=len(seen[1]) / inference.median,
+        inference_images_per_second=len(seen[1]) / inference.blocks.median,
         end_to_end_images_per_second=median(row.images / row.train_seconds for row in later),
         step_seconds=train.seconds,
         counted=len(train.counted),
-        inference_seconds=inference.seconds,
-        inference_counted=len(inference.counted),
-        inference_steady=inference.steady,
+        inference_seconds=inference.blocks.seconds,
+        inference_counted=len(inference.blocks.counted),
+        inference_steady=inference.blocks.steady,
         parts=shares,
-        latency=latency,
-        inference_by_batch=by_batch,
+        latency=inference.latency,
+        inference_by_batch=inference.by_batch,
         first_step_seconds=trained.first_step_seconds,
         compile_seconds=max(0.0, trained.first_step_seconds - train.median),
         flops_per_image=training_flops,
@@ -159,18 +163,29 @@ def _parts(trainer: Trainer, trained: Trained, batch: Batch, *, limit: float) ->
 # --- Inference ------------------------------------------------------------------------------------
 
 
-def _inference(backend: Backend, batch: Batch, *, limit: float) -> Blocks:
+def _inference(backend: Backend, seen: Batch, sizes: Sequence[int], *, limit: float) -> Inference:
+    return Inference(
+        blocks=_blocks(backend, seen, limit=limit / 2),
+        by_batch=tuple(
+            _rate(backend, seen, size, limit=limit / 16) for size in sizes if size <= len(seen[1])
+        ),
+        latency=latency(backend, _first(seen, 1), limit=limit / 4),
+    )
+
+
+def _blocks(backend: Backend, batch: Batch, *, limit: float) -> Blocks:
     work = partial(backend.logits, batch)
     return until_steady(work, backend.stopwatch, limit=limit, least=LEAST * limit)
 
 
 def _rate(backend: Backend, seen: Batch, size: int, *, limit: float) -> BatchRate:
-    blocks = _inference(backend, _first(seen, size), limit=limit)
+    blocks = _blocks(backend, _first(seen, size), limit=limit)
     return BatchRate(batch_size=size, images_per_second=size / blocks.median, steady=blocks.steady)
 
 
-def _latency(backend: Backend, image: Batch, *, limit: float) -> Latency:
+def latency(backend: Backend, image: Batch, *, limit: float) -> Latency:
     """Of one image at a time, as somebody waits for it."""
+    backend.to_numpy(backend.logits(image))  # the first of its size may compile
     seconds: list[float] = []
     while len(seconds) < LATENCIES and (len(seconds) < FEWEST_LATENCIES or sum(seconds) < limit):
         stop = backend.stopwatch()

@@ -18,7 +18,6 @@ from benchmarks.harness.running import command_line, runner
 from benchmarks.harness.running.progress import Display, JobProgress, outcome
 from benchmarks.harness.running.run import Head, Run
 from benchmarks.harness.running.supplies import Supplies
-from benchmarks.harness.training.snapshot import Keeper
 from benchmarks.harness.worker.cell import require_gate
 
 
@@ -93,7 +92,7 @@ class Session:
         self.display.print(f"{title or cell.id}  {outcome(finished)}")
         record.write(folder, finished)
         if finished.status == "ok":
-            self._keeper(cell).remove()
+            self.run_folder.snapshot(cell).unlink(missing_ok=True)
         return finished
 
     def curves(self, cell: Cell) -> record.Curves:
@@ -128,31 +127,33 @@ class Session:
         record.write_curves(path, whole)
         return whole
 
-    def _keeper(self, cell: Cell) -> Keeper:
-        return Keeper(self.run_folder.snapshot(cell), self._planned[cell.id].key)
-
     def _finished(self, cell: Cell, title: str) -> record.Record:
-        keeper = self._keeper(cell)
+        snapshot = self.run_folder.snapshot(cell)
         job = CellJob(
             cell=cell,
             data=self.supplies.data,
             weights=StartingWeights(name=self.supplies.weights_name(cell)),
             threads=runner.threads(),
             input_workers=runner.input_workers(cell.device, runner.threads()),
-            key=keeper.key,
-            snapshot=str(keeper.path),
+            key=self._planned[cell.id].key,
+            snapshot=str(snapshot),
         )
         try:
             if not self.resumes:
-                keeper.remove()
+                snapshot.unlink(missing_ok=True)
             job = msgspec.structs.replace(job, gate=self.supplies.gate_of(cell))
             require_gate(job.gate)
             job = msgspec.structs.replace(job, weights=self.supplies.weights_for(cell))
-        except (BenchmarkError, OSError) as error:  # an OSError: the cache cannot be read or written
+            log = self.run_folder.log(cell.id)
+            with JobProgress(title, self.display) as shown:
+                return runner.run_cell(
+                    job, log=log, on_event=shown.on_event, silence=self.options.cell_timeout
+                )
+        except (
+            BenchmarkError,
+            OSError,
+        ) as error:  # an OSError: the cache or the run cannot be read or written
             return runner.failed(job, error)
-        log = self.run_folder.log(cell.id)
-        with JobProgress(title, self.display) as shown:
-            return runner.run_cell(job, log=log, on_event=shown.on_event, silence=self.options.cell_timeout)
 
 
 def _fewer(most: int) -> list[int]:

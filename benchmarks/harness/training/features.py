@@ -21,6 +21,7 @@ import numpy as np
 import backends
 from backends.architectures import is_head
 from backends.base import Backend, Batch, DataError, ModelSpec, NumericalError, Pipeline, Transform, one_line
+from benchmarks.harness import environment
 from benchmarks.harness.cache import cache_folder, held, intact, seal, write_whole
 from benchmarks.harness.images.augment import dropout_mask, order
 from benchmarks.harness.images.decoded import Split
@@ -58,13 +59,15 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def key_for(backend: Backend, spec: ModelSpec, transform: Transform, data_key: str, block: str | None) -> str:
-    """What decides a split's features: the images, the weights below the head, the preprocessing, the layer
-    they are taken from, and who computes them in which precision."""
+    """What decides a split's features, and what they took: the images, the weights below the head, the
+    preprocessing, the layer they are taken from, who computes them in which precision, by which code, and on
+    how many threads of which processor."""
     body = {name: tensor for name, tensor in backend.export_weights().items() if not is_head(name)}
     session = backend.session
     parts = (
         f"{VERSION} {data_key} {block or 'head'} {backend.info.name} {backends.version(backend.info)}",
         f"{session.track} {session.precision} {session.device} {session.variant}",
+        f"{environment.code_sha256()} {session.threads} {environment.cpu_name()}",
         f"{spec.architecture} {spec.head if block is None else ''} {spec.image_size} {spec.normalization}",
         sha256_of(body),
     )

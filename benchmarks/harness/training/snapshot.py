@@ -32,7 +32,7 @@ class Notes(msgspec.Struct, frozen=True, kw_only=True):
     """All of a snapshot but its tensors."""
 
     key: str
-    """Of the cell; see `Record.key`."""
+    """Of the cell and of the code; see `Record.key` and `Record.code_sha256`."""
     phase: int
     """The one that was under way."""
     chosen: EpochResult

@@ -32,6 +32,14 @@ class GateError(BenchmarkError):
     """A backend that does not compute what the reference computes: it is not timed."""
 
 
+def keeper_of(job: CellJob) -> Keeper | None:
+    """Where the cell's training is kept, and whose it has to be: no training begins by one version of the
+    code and ends by another."""
+    if not (job.snapshot and job.key):
+        return None
+    return Keeper(Path(job.snapshot), f"{job.key} {environment.code_sha256()}")
+
+
 def run_cell(job: CellJob, emit: Emit) -> Record:
     """Train, evaluate and time a cell. What goes wrong ends up in the record, beside what had been
     measured."""
@@ -51,9 +59,8 @@ def run_cell(job: CellJob, emit: Emit) -> Record:
         backend = backends.load(card)(session)
         spec, weights = starting.build(backend, cell, job.data, job.weights)
         description = msgspec.structs.replace(description, weights=weights)
-        keeper = Keeper(Path(job.snapshot), job.key) if job.snapshot and job.key else None
         tell = warned(emit, conditions.Watch()) if cell.timed else emit
-        trainer = Trainer(backend, spec, cell, job.data, story, tell, keeper)
+        trainer = Trainer(backend, spec, cell, job.data, story, tell, keeper_of(job))
         measured["training"] = trainer.settings
         if cell.recipe.classifier is not None:
             fitted = classifier.fit(trainer, cell.recipe.classifier)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from benchmarks.harness.record import Record
@@ -65,24 +65,25 @@ def batches(run: Evidence) -> Iterator[Finding]:
         else:
             hashed.append(record)
     for place, records in grouped(hashed, _start).items():
-        by_epoch: dict[int, dict[str, object]] = {}
-        for record in records:
-            for epoch, sha256 in zip(_image_epochs(record), record.batches_sha256, strict=True):
-                by_epoch.setdefault(epoch, {})[record.cell.id] = sha256
-        differing = next(
-            (
-                f"epoch {epoch}: {text}"
-                for epoch, hashes in sorted(by_epoch.items())
-                if (text := parted(hashes))
-            ),
-            None,
-        )
-        if differing:
+        if differing := other_batches(records):
             yield Violation(
                 where=place,
                 what=f"different batches: {differing}",
                 remedy="run those cells again from one cache, with one version of the code",
             )
+
+
+def other_batches(records: Iterable[Record]) -> str | None:
+    """The first epoch in which some were given other batches than others, and who; None where all were given
+    the same as far as they went."""
+    by_epoch: dict[int, dict[str, object]] = {}
+    for record in records:
+        for epoch, sha256 in zip(_image_epochs(record), record.batches_sha256, strict=False):
+            by_epoch.setdefault(epoch, {})[record.cell.id] = sha256
+    told = (
+        f"epoch {epoch}: {text}" for epoch, hashes in sorted(by_epoch.items()) if (text := parted(hashes))
+    )
+    return next(told, None)
 
 
 def gate(run: Evidence) -> Iterator[Finding]:

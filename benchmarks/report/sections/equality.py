@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from benchmarks.harness.record import Gate, Record
+from benchmarks.report.check.fairness import other_batches
 from benchmarks.report.document import Block, Column, Section, Table, filled, table_of
 from benchmarks.report.labels import (
     backend_title,
@@ -47,11 +48,11 @@ def equality(records: Sequence[Record]) -> str:
     lines = []
     shared = comparisons(records)
     for group in shared:
-        for what, values in (
-            ("initial weights", {record.cell.weights.initial_sha256 for record in group}),
-            ("batches", {record.batches_sha256 for record in group}),
+        for what, differ in (
+            ("initial weights", len({record.cell.weights.initial_sha256 for record in group}) > 1),
+            ("batches", other_batches(group) is not None),
         ):
-            if len(values) > 1:
+            if differ:
                 names = ", ".join(record.cell.id for record in group)
                 lines.append(f"- **not the same {what}**: {escape(names)}")
     backends_seen = len({record.cell.backend for group in shared for record in group})

@@ -90,13 +90,11 @@ def _label(group: Group) -> str:
 def _key(group: Group) -> tuple[object, ...]:
     cell = group.cell
     network = cell.architecture if cell.track == "matched" else ""
-    size = group.image_size if cell.track == "matched" else 0
-    return cell.track, network, group.protocol, size, *data_key(group.records[0])
+    return cell.track, network, group.protocol, group.image_size or 0, *data_key(group.records[0])
 
 
 def _title(group: Group, *, several: bool) -> str:
     cell = group.cell
     said = [f"matched {cell.architecture}" if cell.track == "matched" else cell.track, group.protocol]
-    if cell.track == "matched" and group.image_size:
-        said.append(f"{group.image_size} px")
+    said += [f"{group.image_size} px"] if group.image_size else []
     return ", ".join((*said, *([data_title(group.records[0])] if several else [])))

@@ -10,7 +10,7 @@ from statistics import fmean, geometric_mean, median
 
 import msgspec
 
-from benchmarks.harness.figures import Attempt
+from benchmarks.harness.figures import Attempt, Throughput
 from benchmarks.harness.record import Record
 from benchmarks.report.document import Block, Column, Table, filled, first_number, table_of
 from benchmarks.report.markdown_table import escape
@@ -30,6 +30,10 @@ COLUMNS = {
     "utilisation": """\
 - **Utilisation** is the rate of floating-point operations in training, counted once per architecture, over
   the peak of matrix products in the same process, precision and number of threads.""",
+    "page faults/image": """\
+- **Page faults/image** are the pages of memory (4 KiB as a rule) that the system had to give the process
+  anew for each image, in training and **in inference**. Many mean that what a step frees goes back to the
+  system and is fetched again by the next; `tuned` keeps it.""",
     "compile s": """\
 - **Compile s** is what the first step took beyond a steady one.""",
     "pays after": """\
@@ -169,6 +173,8 @@ def _columns(rows: Sequence[Variant]) -> list[Column[Variant]]:
         Column("test accuracy", _accuracy, order=lambda row: first_number(_accuracy(row))),
         Column("utilisation", _utilization, number=True),
         Column("peak RSS", _peak_rss, number=True),
+        Column("page faults/image", partial(_page_faults, speed.TRAINING), number=True),
+        Column("in inference", partial(_page_faults, speed.INFERENCE), number=True),
         Column("compile s", _compile_seconds, number=True),
         Column("pays after", _pays_after, number=True, order=_pays_after_order),
     ]
@@ -210,6 +216,16 @@ def _utilization(row: Variant) -> str:
 def _peak_rss(row: Variant) -> str:
     found = [timed.record.memory.peak_rss_bytes for timed in row.cells if timed.record.memory is not None]
     return f"{median(found) / 2**30:.2f} GiB" if found else ""
+
+
+def _page_faults(metric: speed.Metric, row: Variant) -> str:
+    """For each image that the metric's rate counts."""
+
+    def per_image(throughput: Throughput) -> float | None:
+        found, rate = metric.conditions(throughput), metric.rate(throughput)
+        return found.page_faults / rate if found and found.page_faults is not None and rate else None
+
+    return _number(row.median(per_image), ",.0f")
 
 
 def _compile_seconds(row: Variant) -> str:

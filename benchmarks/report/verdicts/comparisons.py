@@ -135,12 +135,12 @@ def _shared(group: Group) -> tuple[Hashable, ...]:
 
 def _of_backends(group: Group) -> Hashable | None:
     cell = group.cell
-    variant = cell.variant, cell.precision
+    conditions = group.image_size, cell.variant, cell.precision
     if cell.track == "matched":
-        return cell.recipe, _start(group), group.image_size, *variant
+        return cell.recipe, _start(group), *conditions
     if not canonical(group.records[0]):
         return None  # a backend's own, which no other has
-    return cell.protocol, *variant
+    return cell.protocol, *conditions
 
 
 def _of_protocols(group: Group) -> Hashable | None:

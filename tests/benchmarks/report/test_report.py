@@ -78,6 +78,14 @@ class TestTables:
         )
         assert "One backend only" in equality.equality([matched_record])
 
+    def test_a_backend_that_stopped_earlier_saw_no_others(self, matched_record):
+        other = other_backend(matched_record)
+        shorter = msgspec.structs.replace(
+            other, curve=other.curve[:-1], batches_sha256=other.batches_sha256[:-1]
+        )
+        assert shorter.batches_sha256
+        assert "the same in all 2 backends" in equality.equality([matched_record, shorter])
+
     def test_first_epochs_are_set_side_by_side(self, matched_record):
         other = other_backend(matched_record)
         first = msgspec.structs.replace(other.curve[0], train_loss=1.02)

@@ -116,6 +116,7 @@ class TestTable:
         assert row["train images/s"] == "128.0" and row["inference images/s"] == "512.0"
         assert row["end-to-end images/s"] == "100.0" and row["utilisation"] == "80 %"
         assert row["peak RSS"] == "1.00 GiB" and row["compile s"] == "0.25"
+        assert row["page faults/image"] == "100" and "in inference" not in row
 
     def test_what_is_not_steady_or_noisy_is_marked(self, three_variants):
         rates = [row["train images/s"] for row in rows_of(speed.speed_table(variants(three_variants)))]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import mmap
 import multiprocessing
 import os
 import subprocess
@@ -34,6 +35,18 @@ def test_own_work_is_that_of_this_process_and_of_its_children():
     burn(0.5)
     child.join()
     assert conditions.own_seconds() - before >= 0.99
+
+
+def test_memory_that_the_system_had_first_to_give_is_counted():
+    pages = 20_000
+    before, start = Watch(), time.perf_counter()
+    with mmap.mmap(-1, pages * mmap.PAGESIZE) as memory:
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+        for page in range(pages):
+            memory[page * mmap.PAGESIZE] = 1
+    found = before.stop()
+    assert found.page_faults is not None
+    assert found.page_faults * (time.perf_counter() - start) >= pages
 
 
 def burn(seconds: float) -> None:

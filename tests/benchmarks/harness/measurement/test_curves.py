@@ -51,6 +51,16 @@ def test_features_alone_have_no_curve():
     assert plan.curved([cell_of("pytorch", "matched-resnet18-bottleneck")]) == []
 
 
+@pytest.mark.parametrize("card", INSTALLED, ids=lambda card: card.name)
+def test_a_network_with_dropout_has_points_too(card, monkeypatch):
+    monkeypatch.setattr(conditions, "require_threads", lambda _backend: None)
+    cell = cell_of(card.name, "002-bottleneck-then-last-block")
+    job = CurveJob(cell=cell, combinations=(Combination(2, 32),), threads=2)
+    assert cell.recipe.dropout > 0
+    (point,) = curves.run(job, lambda _event: None).result.points
+    assert point.train_images_per_second > 0
+
+
 @pytest.mark.reference
 @pytest.mark.parametrize("card", INSTALLED, ids=lambda card: card.name)
 def test_a_backends_points(card, monkeypatch, tmp_path):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import backends
 from backends.base import BackendInfo, DataError, ModelSpec, NumericalError, Session, Transform
-from benchmarks.harness import initial
+from benchmarks.harness import environment, initial
 from benchmarks.harness.cache import cache_folder, held
 from benchmarks.harness.environment import PROJECT
 from benchmarks.harness.images import augment
@@ -144,6 +144,7 @@ class TestKey:
             {"session": {"device": "cuda"}},
             {"session": {"track": "native"}},
             {"session": {"precision": "float64"}},
+            {"session": {"threads": 7}},  # not the values, but what they took
             {"spec": {"image_size": 64}},
             {"spec": {"head": "mlp-256"}},  # which VGG16 flattens for
             {"spec": {"normalization": "caffe"}},
@@ -168,6 +169,12 @@ class TestKey:
     )
     def test_what_does_not_does_not(self, change):
         assert self.key(**change) == self.key()
+
+    @pytest.mark.parametrize("what", ["code_sha256", "cpu_name"])
+    def test_other_code_and_another_machine_do(self, what, monkeypatch):
+        before = self.key()
+        monkeypatch.setattr(environment, what, lambda: "another")
+        assert self.key() != before
 
     def test_an_earlier_block_does_not_know_the_head(self):
         assert self.key(block="layer4", spec={"head": "mlp-256"}) == self.key(block="layer4")

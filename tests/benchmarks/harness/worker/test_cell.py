@@ -1,4 +1,4 @@
-"""What a worker says of a machine that is too busy."""
+"""What a worker says of a machine that is too busy, and which training it goes on with."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
+from benchmarks.harness import environment
 from benchmarks.harness.figures import Conditions
 from benchmarks.harness.messages import EpochEnd, Event, Notice, Stage
-from benchmarks.harness.worker.cell import warned
+from benchmarks.harness.worker.cell import keeper_of, warned
 
 pytestmark = pytest.mark.once
 
@@ -31,3 +32,13 @@ def test_a_busy_machine_is_told_after_the_first_epoch(ok_record, noisy):
     assert said == [
         (2, f"~ {reason}; if that goes on, this cell's speed is compared with nothing") for reason in noisy
     ]
+
+
+def test_no_training_begins_by_one_version_of_the_code_and_ends_by_another(tmp_path, monkeypatch):
+    job = SimpleNamespace(key="key", snapshot=str(tmp_path / "cell.checkpoint"))
+    before, again = keeper_of(job), keeper_of(job)  # type: ignore[arg-type]
+    monkeypatch.setattr(environment, "code_sha256", lambda: "another")
+    after = keeper_of(job)  # type: ignore[arg-type]
+    assert before is not None and again is not None and after is not None
+    assert before.path == after.path and before.key == again.key != after.key
+    assert keeper_of(SimpleNamespace(key="key", snapshot="")) is None  # type: ignore[arg-type]

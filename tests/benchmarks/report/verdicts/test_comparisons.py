@@ -3,6 +3,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from backends.optimizers import SGD
+from benchmarks.harness.record import Record, Training
 from benchmarks.report.groups import groups
 from benchmarks.report.verdicts.comparisons import pairs, scenes
 
@@ -51,6 +53,18 @@ class TestPairs:
         records = [cell(track="native"), _of(cell("gluon", track="native"), "resnet18_v2")]
         (pair,) = pairs("backends", groups(records))
         assert pair.scene.place == "native resnet18, resnet18_v2 on sketch"
+
+    def test_native_networks_are_compared_at_the_same_size(self, cell):
+        def sized(record: Record, size: int) -> Record:
+            training = Training(epochs=1, batch_size=8, image_size=size, optimizer=SGD(learning_rate=0.1))
+            own = msgspec.structs.replace(record.cell, id=f"{record.cell.id}-{size}px")
+            return msgspec.structs.replace(record, cell=own, training=training)
+
+        small, large = ([sized(cell(name, track="native"), size) for name in ("pytorch", "gluon")]
+                        for size in (48, 96))  # fmt: skip
+        found = pairs("backends", groups([*small, *large]))
+        assert [(pair.first.image_size, pair.second.image_size) for pair in found] == [(48, 48), (96, 96)]
+        assert pairs("backends", groups([small[0], large[1]])) == []
 
     def test_a_backends_own_recipe_has_no_counterpart(self, cell):
         record = _of(cell("gluon", track="native"), "resnet18_v2")
