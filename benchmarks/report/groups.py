@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -17,6 +18,9 @@ from benchmarks.report.labels import (
     variant_place,
 )
 from benchmarks.report.training_time import is_told
+
+Item = TypeVar("Item")
+Key = TypeVar("Key", bound=Hashable)
 
 
 class Group(msgspec.Struct, frozen=True):
@@ -93,6 +97,14 @@ def groups(records: Iterable[Record]) -> list[Group]:
 def without_seed(cell: CellDescription) -> str:
     """What all seeds of a cell have in common: its id without the seed. A failed cell may have no more."""
     return cell.id.removesuffix(f"-s{cell.seed}")
+
+
+def by(items: Iterable[Item], key: Callable[[Item], Key]) -> list[tuple[Key, list[Item]]]:
+    """Items by key, in the order in which keys first come."""
+    found: dict[Key, list[Item]] = {}
+    for item in items:
+        found.setdefault(key(item), []).append(item)
+    return list(found.items())
 
 
 # --- How ------------------------------------------------------------------------------------------

@@ -14,16 +14,18 @@ from pathlib import Path
 import msgspec
 
 from backends.base import one_line
+from benchmarks.harness.images.data import DRAWN
 from benchmarks.harness.recipe import recipes_by_id
 from benchmarks.harness.record import RecordError
 from benchmarks.harness.running.run import RUNS, Plan
 from benchmarks.report import contents, markdown, sources, validity, written
 from benchmarks.report.document import Block, Column, Document, Headline, Section, Table, table_of
 from benchmarks.report.labels import is_default
+from benchmarks.report.markdown_table import escape
 from benchmarks.report.sections import protocols, results
 from benchmarks.report.sources import Sources
 from benchmarks.report.verdicts import circumstances, glance
-from benchmarks.report.verdicts.words import Choices
+from benchmarks.report.verdicts.words import Choices, count_of, listed
 
 INDEX = "README.md"
 DATE = len("2026-11-23")
@@ -178,6 +180,7 @@ def _runs_table(one: Publication) -> Table:
         Column("cells", lambda run: str(len(run.found.records)), number=True),
         Column("failed", lambda run: str(sum(r.status != "ok" for r in run.found.records)), number=True),
         Column("hours", lambda run: f"{sum(r.seconds for r in run.found.records) / 3600:.1f}", number=True),
+        Column("machine", _machines),
         Column("commit", _commits),
     ]
     return table_of("What was run", one.runs, columns)
@@ -187,19 +190,33 @@ def _distinct(field: str, run: Published) -> str:
     return ", ".join(dict.fromkeys(str(getattr(record.cell, field)) for record in run.found.records))
 
 
+def _machines(run: Published) -> str:
+    found = (record.environment for record in run.found.records)
+    return "; ".join(dict.fromkeys(f"{one.cpu}, {count_of(one.cores, 'core')}" for one in found if one))
+
+
 def _commits(run: Published) -> str:
     found = (record.environment for record in run.found.records)
     return ", ".join(dict.fromkeys(one.git_commit[:10] for one in found if one and one.git_commit))
 
 
 def _commands(one: Publication) -> str:
-    """How to run it again."""
+    """How to run it again, and on what, where that cannot be had."""
     lines = [
         shlex.join(("python", "-m", "benchmarks", "run", *words, "--run", run.folder.name))
         for run in one.runs
         for words in _with_most_seeds(run.plan.asked)
     ]
-    return "\n".join(("```console", *lines, "```")) if lines else ""
+    if not lines:
+        return ""
+    commands = "\n".join(("```console", *lines, "```"))
+    own = sorted({record.cell.data.name for record in one.found.records} - {*DRAWN, "hotdog"})
+    if not own:
+        return commands
+    return (
+        f"{escape(listed(own))} cannot be had from here: `--data PATH` takes photographs of your own, `--data"
+        f" hotdog` fetches the book's, others than these.\n\n{commands}"
+    )
 
 
 def _with_most_seeds(commands: Iterable[tuple[str, ...]]) -> Iterable[tuple[str, ...]]:

@@ -23,6 +23,9 @@ from benchmarks.report.verdicts.words import Choices
 MAKERS: dict[str, Callable[[Sequence[record.Record]], Iterable[Block]]] = {
     "verdicts": lambda records: [_verdicts(records)],
     "accuracy-verdicts": lambda records: [_verdicts(records, "Compared", "Accuracy")],
+    "speed-verdicts": lambda records: [
+        _verdicts(records, "Compared", "Speed", "Cost", "Memory", "Latency", "Parity")
+    ],
     "glance": glance.blocks,
     "accuracy": lambda records: [accuracy.groups_table(groups(records))],
     "table": results.overview,

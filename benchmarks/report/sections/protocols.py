@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from statistics import median
 
@@ -11,7 +11,7 @@ import msgspec
 from benchmarks.harness.recipe import Recipe, recipes_by_id
 from benchmarks.harness.record import CellDescription, Record
 from benchmarks.report.document import Column, Table, filled, table_of
-from benchmarks.report.groups import Group, groups
+from benchmarks.report.groups import Group, by, groups, without_seed
 from benchmarks.report.labels import backend_title, data_key, place, run_of, unusual, variant_place
 from benchmarks.report.statistics import spread
 from benchmarks.report.training_time import training_seconds
@@ -29,37 +29,58 @@ USUAL_CHOICES = Choices()
 
 
 class Row(msgspec.Struct, frozen=True):
-    """The seeds of a recipe in a backend; a failed cell, where none ended well."""
+    """A recipe under one set of conditions, in every backend that ran it, all seeds."""
 
     recipe: Recipe
-    group: Group | None
     records: tuple[Record, ...]
+    """Failed ones too; never empty."""
+    groups: Mapping[str, Group]
+    """By backend, those of which a seed ended well."""
 
     @property
     def cell(self) -> CellDescription:
         """Of the first."""
         return self.records[0].cell
 
+    def of(self, backend: str) -> list[Record]:
+        """The records of a backend."""
+        return [record for record in self.records if record.cell.backend == backend]
+
 
 def protocols_table(records: Sequence[Record]) -> Table:
-    """One row per recipe and backend: what the document's authors report, what we got, and why the two are
-    not the same."""
+    """One row per recipe: what the document's authors report, what we got in each backend, and why the two
+    are not the same."""
     rows = _rows(records)
-    ours = f"our {accuracy_heading(row.group for row in rows if row.group)}"
+    heading = accuracy_heading(group for row in rows for group in row.groups.values())
+    backends = sorted({record.cell.backend for row in rows for record in row.records})
+    in_each = {backend: f", {backend_title(backend)}" for backend in backends}
     columns: list[Column[Row]] = [
         *filled(rows, [Column("run", lambda row: run_of(row.records[0]))]),
         Column("document", lambda row: row.recipe.seed_document),
         Column("protocol", lambda row: row.recipe.protocol),
         Column("recipe", lambda row: row.recipe.id),
-        Column("backend", lambda row: backend_title(row.cell.backend)),
-        Column("network", lambda row: network_of(row.group) if row.group else row.cell.architecture),
+        Column("network", _network),
         *(Column(field, partial(_field, field)) for field in unusual(r for row in rows for r in row.records)),
         Column("published", lambda row: published_text(row.recipe)),
-        Column("seeds", lambda row: str(len(row.group.seeds)) if row.group else "", number=True),
-        Column(ours, _ours, order=_mean, record=lambda row: row.cell.id),
+        Column("seeds", _seeds, number=True),
+        *(
+            Column(
+                f"our {heading}{title}",
+                partial(_ours, backend),
+                order=partial(_mean, backend),
+                record=partial(_first, backend),
+            )
+            for backend, title in in_each.items()
+        ),
         Column("epochs", lambda row: "; ".join(dict.fromkeys(filter(None, map(epochs_text, row.records))))),
-        *filled(rows, [Column("training s", _training, number=True)]),
-        Column("why they differ", lambda row: row.recipe.difference),
+        *filled(
+            rows,
+            [
+                Column(f"training s{title}", partial(_training, backend), number=True)
+                for backend, title in in_each.items()
+            ],
+        ),
+        Column("why they differ", _difference),
     ]
     return table_of("The documents' figures and ours", rows, columns)
 
@@ -111,38 +132,70 @@ def claims(records: Sequence[Record], choices: Choices = USUAL_CHOICES) -> str:
 def _rows(records: Sequence[Record]) -> list[Row]:
     recipes = recipes_by_id()
     known = [record for record in records if record.cell.recipe in recipes]
-    found = [
-        Row(recipes[group.cell.recipe], group, (*group.records, *group.failed)) for group in groups(known)
+    found = by(groups(known), lambda group: _what(group.records[0]))
+    ended = {what: {group.cell.backend: group for group in members} for what, members in found}
+    return [
+        Row(recipes[members[0].cell.recipe], tuple(members), ended.get(what, {}))
+        for what, members in by(sorted(known, key=_place), _what)
     ]
-    told = {record.cell.id for row in found for record in row.records}
-    found += [Row(recipes[r.cell.recipe], None, (r,)) for r in known if r.cell.id not in told]
-    return sorted(found, key=_place)
 
 
-def _place(row: Row) -> tuple[object, ...]:
-    cell = row.cell
+def _what(record: Record) -> tuple[object, ...]:
+    """What the cells of a row share: all that their ids say beside backend and seed, weights and data. A
+    failed cell may have no more."""
+    cell = record.cell
+    alike = without_seed(cell).rpartition("/")[2].removeprefix(f"{cell.backend}-")
+    return run_of(record), alike, cell.weights.name, *data_key(record)
+
+
+def _place(record: Record) -> tuple[object, ...]:
+    cell = record.cell
     variant = variant_place(cell.variant, cell.precision)
     return (
-        run_of(row.records[0]),
+        run_of(record),
         cell.architecture,
         place(cell.protocol),
         cell.recipe,
-        cell.backend,
         variant,
+        cell.backend,
+        cell.seed,
     )
 
 
-def _ours(row: Row) -> str:
-    return accuracy_text(row.group) if row.group else row.records[0].status
+def _network(row: Row) -> str:
+    return next(map(network_of, row.groups.values()), row.cell.architecture)
 
 
-def _mean(row: Row) -> float | None:
-    return spread(row.group.accuracies).mean if row.group else None
+def _seeds(row: Row) -> str:
+    counts = sorted({len(group.seeds) for group in row.groups.values()})
+    return " to ".join(dict.fromkeys(map(str, counts[:1] + counts[-1:])))
 
 
-def _training(row: Row) -> str:
-    group = row.group
+def _ours(backend: str, row: Row) -> str:
+    group = row.groups.get(backend)
+    return accuracy_text(group) if group else next((record.status for record in row.of(backend)), "")
+
+
+def _mean(backend: str, row: Row) -> float | None:
+    group = row.groups.get(backend)
+    return spread(group.accuracies).mean if group else None
+
+
+def _first(backend: str, row: Row) -> str | None:
+    return next((record.cell.id for record in row.of(backend)), None)
+
+
+def _training(backend: str, row: Row) -> str:
+    group = row.groups.get(backend)
     return f"{median(map(training_seconds, group.records)):.0f}" if group and group.timed else ""
+
+
+def _difference(row: Row) -> str:
+    training = next((record.training for record in row.records if record.training), None)
+    if training is None or training.recipe_batch_size in (None, training.batch_size):
+        return row.recipe.difference
+    smaller = f"batches of {training.batch_size} at the rates meant for {training.recipe_batch_size}"
+    return "; ".join(filter(None, (row.recipe.difference, smaller)))
 
 
 def _field(field: str, row: Row) -> str:

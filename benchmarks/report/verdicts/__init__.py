@@ -38,6 +38,6 @@ def findings(records: Sequence[Record], choices: Choices, files: Files) -> Findi
         disagreement.section(found, files),
     )
     return Findings(
-        headlines=headlines.headlines(records, accuracies, speeds, reached),
+        headlines=headlines.headlines(records, found, accuracies, speeds, reached),
         sections=tuple(section for section in sections if section),
     )

@@ -78,6 +78,17 @@ def network_of(group: Group) -> str:
     return f"{group.cell.architecture} {group.image_size} px" if group.image_size else group.cell.architecture
 
 
+def variant(group: Group) -> str:
+    """What follows the place of something that was measured, if its variant is not the usual one."""
+    return "" if is_default(group.cell) else f", {in_full(group)}"
+
+
+def at(where: str, only: str) -> str:
+    """The beginning of a sentence: where something was measured, less the one place that everything was."""
+    beyond = where.removeprefix(only).removeprefix(", ") if only else where
+    return f"{beyond}, " if beyond else ""
+
+
 class Division(msgspec.Struct, frozen=True):
     """Groups whose comparisons of a kind are one family of tests: those of a track, the usual variant apart
     from the others, so that what is said of frameworks as they come rests on no more tests than it takes."""

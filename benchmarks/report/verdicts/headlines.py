@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from statistics import geometric_mean
-from typing import TypeVar
 
 from benchmarks.harness.plan import DEFAULT_PROTOCOLS
 from benchmarks.harness.record import Record
 from benchmarks.report.document import Headline
-from benchmarks.report.groups import Group
-from benchmarks.report.labels import USUAL, is_default, place, run_of
-from benchmarks.report.verdicts import accuracy, circumstances, cost, speed
-from benchmarks.report.verdicts.comparisons import in_full
+from benchmarks.report.groups import Group, by
+from benchmarks.report.labels import place
+from benchmarks.report.verdicts import accuracy, circumstances, cost, expense, speed
+from benchmarks.report.verdicts.comparisons import at, variant
 from benchmarks.report.verdicts.words import (
     ENOUGH_SEEDS,
     count_of,
@@ -24,12 +23,10 @@ from benchmarks.report.verdicts.words import (
     points,
 )
 
-Item = TypeVar("Item")
-Key = TypeVar("Key", bound=Hashable)
-
 
 def headlines(
     records: Sequence[Record],
+    found: Sequence[Group],
     accuracies: Sequence[accuracy.Family],
     speeds: Sequence[speed.Family],
     reached: Sequence[cost.Reached],
@@ -44,7 +41,9 @@ def headlines(
         Headline("Compared", (f"{only}.",) if only else ()),
         Headline("Accuracy", tuple(_accuracy(accuracies, only))),
         Headline("Speed", tuple(_speed(records, speeds, only))),
-        Headline("Cost", tuple(_cost(reached, only))),
+        Headline("Cost", tuple(expense.seconds(reached, only))),
+        Headline("Memory", tuple(expense.memory(found, only))),
+        Headline("Latency", tuple(expense.latency(found, only))),
         Headline("Parity", tuple(circumstances.parity(records))),
         Headline("Failed", tuple(circumstances.failed(records))),
         Headline("Not run", tuple(circumstances.not_run(records))),
@@ -57,21 +56,24 @@ def headlines(
 
 def _accuracy(families: Sequence[accuracy.Family], only: str) -> Iterable[str]:
     """Backends against each other; of protocols those that everybody knows."""
+    told: list[accuracy.Compared] = []
     for family in families:
         if family.kind == "backends":
-            for where, rows in _by(family.rows, _where_compared):
+            told += family.rows
+            for where, rows in by(family.rows, _where_compared):
                 outcome = _by_protocol(rows, lambda row: row.pair.first.protocol, _of_backends)
-                yield f"{_at(where, only)}{outcome} ({_sample(rows)})."
+                yield f"{at(where, only)}{outcome} ({_sample(rows)})."
         elif family.kind == "protocols":
             known = [
                 row
                 for row in family.rows
                 if {row.pair.first.cell.protocol, row.pair.second.cell.protocol} <= {*DEFAULT_PROTOCOLS}
             ]
-            for (where, _), rows in _by(known, lambda row: (_where_compared(row), row.pair.names[1])):
+            told += known
+            for (where, _), rows in by(known, lambda row: (_where_compared(row), row.pair.names[1])):
                 outcome = _by_protocol(rows, lambda row: row.pair.names[0], _of_protocols)
-                yield f"{_at(where, only)}{outcome} ({_sample(rows)})."
-    yield from _advice([row for family in families for row in family.rows])
+                yield f"{at(where, only)}{outcome} ({_sample(rows)})."
+    yield from _advice(told)
 
 
 def _by_protocol(
@@ -80,9 +82,9 @@ def _by_protocol(
     told: Callable[[Sequence[accuracy.Compared]], str],
 ) -> str:
     """What the pairs of each protocol say together; protocols of which the same is said, together."""
-    outcomes = [(f"{name}{_means(of)}", told(of)) for name, of in _by(rows, protocol)]
+    outcomes = [(f"{name}{_means(of)}", told(of)) for name, of in by(rows, protocol)]
     return "; ".join(
-        f"{listed(name for name, _ in same)}{outcome}" for outcome, same in _by(outcomes, lambda one: one[1])
+        f"{listed(name for name, _ in same)}{outcome}" for outcome, same in by(outcomes, lambda one: one[1])
     )
 
 
@@ -192,20 +194,20 @@ def _speed(records: Sequence[Record], families: Sequence[speed.Family], only: st
         if of_what != ("backends", "matched", speed.EPOCHS):
             continue
         reasons |= {one.reason for one in family.left}
-        for where, compared in _by(family.rows, _where_compared):
+        for where, compared in by(family.rows, _where_compared):
             told = True
             left = [one for one in family.left if _where_compared(one) == where]
             lost = _lost(compared, left)
-            for protocol, rows in _by(compared, _protocol_of):
+            for protocol, rows in by(compared, _protocol_of):
                 if not _first_screen(rows[0], compared[0]):
                     continue
-                yield f"{_at(where, only)}{protocol}: {_ranked(rows)}{_absent(rows, left)}{lost}."
+                yield f"{at(where, only)}{protocol}: {_ranked(rows)}{_absent(rows, left)}{lost}."
                 lost = ""
         compared_somewhere = set(map(_where_compared, family.rows))
-        for where, left in _by(family.left, _where_compared):
+        for where, left in by(family.left, _where_compared):
             if family.rows and where not in compared_somewhere:
                 reasons_here = _in_brackets({one.reason for one in left})
-                yield f"{_at(where, only)}no framework is called faster{reasons_here}."
+                yield f"{at(where, only)}no framework is called faster{reasons_here}."
     if not told and any(record.throughput for record in records):
         yield (
             f"no framework is called faster{_in_brackets(reasons)}: that takes two seeds or more of the"
@@ -256,11 +258,10 @@ def _absent(rows: Sequence[speed.Compared], left: Sequence[speed.Left]) -> str:
 
 
 def _first_screen(one: speed.Compared | speed.Left, most: speed.Compared) -> bool:
-    """Whether a protocol's speeds are told: those of what trains the most; of the usual variant those of all
-    protocols that everybody knows."""
+    """Whether a protocol's speeds are told: those of what trains the most, and of all protocols that
+    everybody knows."""
     protocol = one.pair.first.cell.protocol
-    known = protocol in DEFAULT_PROTOCOLS and is_default(one.pair.first.cell)
-    return known or place(protocol) <= place(most.pair.first.cell.protocol)
+    return protocol in DEFAULT_PROTOCOLS or place(protocol) <= place(most.pair.first.cell.protocol)
 
 
 def _lost(compared: Sequence[speed.Compared], left: Sequence[speed.Left]) -> str:
@@ -286,39 +287,6 @@ def _factor(row: speed.Compared, turned: bool) -> str:
     return speed.ratio_text(ratio.estimate, ratio.low, ratio.high)
 
 
-# --- Cost -----------------------------------------------------------------------------------------
-
-
-def _cost(rows: Sequence[cost.Reached], only: str) -> Iterable[str]:
-    """By each backend's quickest protocol; of the usual variant where there is one."""
-    usual = [row for row in rows if is_default(row.group.cell)] or rows
-    for (where, threshold), at in _by(usual, lambda row: (_where(row.group), row.threshold)):
-        quickest: dict[str, cost.Reached] = {}
-        for row in at:
-            best = quickest.get(row.group.backend)
-            if row.typical and (best is None or (row.median or 0.0) < (best.median or 0.0)):
-                quickest[row.group.backend] = row
-        if quickest:
-            told = ", ".join(_seconds(row) for row in quickest.values())
-            place = "" if only else f"{where}, "
-            yield (
-                f"{place}seconds of training until test accuracy first reached {threshold:.2f}, by the"
-                f" quickest protocol: {told}. Told, not tested."
-            )
-
-
-def _where(group: Group) -> str:
-    run = run_of(group.records[0])
-    device = group.cell.device if group.cell.device != USUAL["device"] else ""
-    return ", ".join(filter(None, (f"{group.cell.track} on {group.cell.data.name}", device, run)))
-
-
-def _seconds(row: cost.Reached) -> str:
-    price = "" if row.cost is None else f", {row.cost:.4f} at {row.price:g} an hour"
-    how = f"{row.group.protocol}{_variant(row.group)}"
-    return f"{row.group.backend} {row.median:.0f} s ({how}; {row.share} seeds{price})"
-
-
 # --- How ------------------------------------------------------------------------------------------
 
 
@@ -328,17 +296,7 @@ def _protocol_of(row: speed.Compared | speed.Left) -> str:
 
 def _where_compared(row: accuracy.Compared | speed.Compared | speed.Left) -> str:
     """On what two backends or protocols were compared, and in which variant, if it is not the usual one."""
-    return f"{row.pair.scene.place}{_variant(row.pair.first)}"
-
-
-def _at(where: str, only: str) -> str:
-    """The beginning of a sentence: where something was compared, less the one place that everything was."""
-    beyond = where.removeprefix(only).removeprefix(", ") if only else where
-    return f"{beyond}, " if beyond else ""
-
-
-def _variant(group: Group) -> str:
-    return "" if is_default(group.cell) else f", {in_full(group)}"
+    return f"{row.pair.scene.place}{variant(row.pair.first)}"
 
 
 def _usual(families: Sequence[accuracy.Family]) -> list[accuracy.Family]:
@@ -349,11 +307,3 @@ def _usual(families: Sequence[accuracy.Family]) -> list[accuracy.Family]:
         for family in families
         if family.division.usual or (family.kind, family.division.track) not in usual
     ]
-
-
-def _by(items: Iterable[Item], key: Callable[[Item], Key]) -> list[tuple[Key, list[Item]]]:
-    """Items by key, in the order in which keys first come."""
-    found: dict[Key, list[Item]] = {}
-    for item in items:
-        found.setdefault(key(item), []).append(item)
-    return list(found.items())

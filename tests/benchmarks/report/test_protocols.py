@@ -13,7 +13,7 @@ from benchmarks.report.sections import protocols
 from benchmarks.report.training_time import training_seconds
 from tests.benchmarks.report.documents import report_of, rows_of
 
-OURS = "our test accuracy [95 % over images]"
+OURS = "our test accuracy [95 % over images], PyTorch"
 
 
 def cell_of(record: Record, recipe: str, *, seed: int = 0, **fields) -> Record:
@@ -82,7 +82,25 @@ class TestTable:
 
     def test_a_failed_cell_keeps_its_row(self, failed_record):
         (row,) = rows_of(protocols.protocols_table([cell_of(failed_record, "003-fc7")]))
-        assert row["our test accuracy"] == "failed"
+        assert row["our test accuracy, PyTorch"] == "failed"
+
+    def test_backends_stand_side_by_side(self, ok_record, failed_record):
+        def of(record: Record, backend: str) -> Record:
+            record = cell_of(record, "matched-resnet18-finetune")
+            cell = msgspec.structs.replace(
+                record.cell, id=record.cell.id.replace("pytorch", backend), backend=backend
+            )
+            return msgspec.structs.replace(record, cell=cell)
+
+        records = [of(ok_record, "pytorch"), of(ok_record, "gluon")]
+        (row,) = rows_of(protocols.protocols_table(records))
+        assert row[OURS] == row[OURS.replace("PyTorch", "MXNet Gluon")] == "0.750 [0.686, 0.805]"
+
+    def test_batches_smaller_than_the_recipe_s_are_a_reason(self, ok_record):
+        record = cell_of(ok_record, "matched-resnet18-finetune")
+        training = msgspec.structs.replace(record.training, batch_size=32, recipe_batch_size=128)
+        (row,) = rows_of(protocols.protocols_table([msgspec.structs.replace(record, training=training)]))
+        assert row["why they differ"].endswith("; batches of 32 at the rates meant for 128")
 
     def test_what_several_runs_have_is_told_apart(self, ok_record):
         record = cell_of(ok_record, "matched-resnet18-finetune")

@@ -108,6 +108,24 @@ def test_the_page_says_what_was_run_and_how(root):
     assert page.index("**Accuracy**") < page.index("Others' figures and ours") < page.index("What was run")
 
 
+def test_the_page_says_on_which_machine_and_on_whose_photographs(root, measured_record):
+    results(root)
+    page = (root / "README.md").read_text()
+    found = measured_record.environment
+    assert f"| {found.cpu}, {found.cores} cores |" in page
+    assert "cannot be had from here" not in page  # what the program draws, everybody has
+    for path in (root / "machine-2026-01-01" / "first" / "records").glob("*.json"):
+        made = record.read(path)
+        data = msgspec.structs.replace(made.cell.data, name="mine.zip")
+        path.write_bytes(
+            msgspec.json.encode(
+                msgspec.structs.replace(made, cell=msgspec.structs.replace(made.cell, data=data))
+            )
+        )
+    results(root)
+    assert "mine.zip cannot be had from here: `--data PATH`" in (root / "README.md").read_text()
+
+
 def test_nothing_published(tmp_path):
     (tmp_path / "empty").mkdir()
     for folder in (tmp_path, tmp_path / "nowhere"):

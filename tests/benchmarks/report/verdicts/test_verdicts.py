@@ -3,6 +3,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from benchmarks.harness.figures import Latency, Memory
 from benchmarks.harness.record import Extraction
 from benchmarks.report.groups import groups
 from benchmarks.report.statistics import mcnemar
@@ -256,7 +257,7 @@ class TestHeadlines:
             "seconds of training until test accuracy first reached 0.90, by the quickest protocol:"
             " MXNet Gluon 20 s (finetune; 3 of 3 seeds, 0.0020 at 0.36 an hour),"
             " Keras (TensorFlow) 20 s (finetune; 3 of 3 seeds, 0.0020 at 0.36 an hour), PyTorch 20 s"
-            " (finetune; 3 of 3 seeds, 0.0020 at 0.36 an hour). Told, not tested.",
+            " (finetune; 3 of 3 seeds, 0.0020 at 0.36 an hour). Medians over the seeds; nothing was tested.",
         )
         assert told["Parity"] == (
             "before training each framework computed what the reference computes: in float64 gradients agree"
@@ -317,10 +318,49 @@ class TestHeadlines:
             "finetune against scratch: higher by 47.5 points in each of the 2 frameworks"
             in told["Accuracy"][1]
         )
-        assert len(told["Accuracy"]) == 2 and "tuned" not in "".join((*told["Accuracy"], *told["Cost"]))
-        default, _, tuned = told["Speed"]
+        assert len(told["Accuracy"]) == 2 and "tuned" not in "".join(told["Accuracy"])
+        default, _, tuned, last = told["Speed"]
         assert default.startswith("finetune: PyTorch trains 91.8 images/s")
         assert tuned.startswith("tuned, finetune: PyTorch trains ")
+        assert last.startswith("tuned, scratch: PyTorch trains ")
+        default, tuned = told["Cost"]
+        assert default.startswith(
+            "seconds of training until test accuracy first reached 0.95, by the quickest"
+        )
+        assert tuned.startswith("tuned, seconds of training until test accuracy first reached 0.95, by the")
+
+    def test_memory_and_latency_are_those_of_what_trains_the_most(self, cell):
+        def measured(backend, protocol, seed, gib, p50):
+            record = cell(backend, protocol, seed)
+            return msgspec.structs.replace(
+                record,
+                memory=Memory(peak_rss_bytes=int(gib * 2**30), peak_device_bytes=None),
+                throughput=msgspec.structs.replace(
+                    record.throughput, latency=Latency(p50=p50, p95=2 * p50, p99=3 * p50, seconds=(p50,))
+                ),
+            )
+
+        told = self.told(
+            [
+                measured(backend, protocol, seed, gib + seed * (protocol == "finetune"), p50)
+                for backend, gib, p50 in (("gluon", 2.0, 0.05), ("pytorch", 1.0, 0.01))
+                for protocol in ("finetune", "frozen")
+                for seed in range(3)
+            ]
+        )
+        assert told["Memory"] == (
+            "finetune: MXNet Gluon 3, PyTorch 2 GiB at the process's peak. Medians over the seeds; nothing"
+            " was tested.",
+        )
+        assert told["Latency"][0].startswith("finetune: MXNet Gluon 50, PyTorch 10 ms for one image. ")
+
+    def test_memory_of_cells_that_were_not_timed_is_not_told(self, cell):
+        records = [
+            msgspec.structs.replace(cell(backend, seed=seed), throughput=None)
+            for backend in ("gluon", "pytorch")
+            for seed in range(3)
+        ]
+        assert not {"Memory", "Latency"} & set(self.told(records))
 
     def test_variants_without_a_default_are_not_mixed(self, cell):
         records = [
@@ -414,7 +454,7 @@ class TestHeadlines:
         assert "PyTorch trains 91.3 images/s in whole epochs: 1.9" in sentence
         assert sentence.endswith("; Keras (TensorFlow) not compared (3 seeds not run in alternation).")
 
-    def test_the_usual_variant_s_speeds_are_told_of_each_protocol_that_everybody_knows(self, cell):
+    def test_speeds_are_told_of_each_protocol_that_everybody_knows(self, cell):
         records = [
             cell(backend, protocol, seed, variant=variant, rate=rate + seed)
             for backend, rate in (("gluon", 50.0), ("pytorch", 100.0))
@@ -423,7 +463,7 @@ class TestHeadlines:
             for seed in range(3)
         ]
         told = [sentence.partition(": PyTorch trains ")[0] for sentence in self.told(records)["Speed"]]
-        assert told == ["finetune", "frozen", "tuned, finetune"]
+        assert told == ["finetune", "frozen", "tuned, finetune", "tuned, frozen"]
 
     def test_native_networks_run_no_race(self, cell):
         records = [cell(seed=seed, track="native") for seed in range(3)]
