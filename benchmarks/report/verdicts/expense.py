@@ -1,5 +1,5 @@
-"""What training and inference take, for the first screen: seconds to an accuracy, memory, latency. Told without
-a test."""
+"""What training and inference take, for the first screen: seconds to an accuracy, memory, latency. None of it
+is tested."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def seconds(rows: Sequence[Reached], only: str) -> Iterable[str]:
             how = variant(same[0].group).removeprefix(", ")
             yield (
                 f"{place}{f'{how}, ' if how else ''}seconds of training until test accuracy first reached"
-                f" {threshold:.2f}, by the quickest protocol: {told}. {NOT_TESTED}"
+                f" {threshold:.2f}, by the quickest protocol: {told} {NOT_TESTED}."
             )
 
 
@@ -45,7 +45,7 @@ def latency(groups: Sequence[Group], only: str) -> Iterable[str]:
     return _of_most_trained(groups, only, _p50, "ms for one image")
 
 
-NOT_TESTED = "Medians over the seeds; nothing was tested."
+NOT_TESTED = "(medians of the seeds, not tested)"
 
 
 # --- How ------------------------------------------------------------------------------------------
@@ -68,9 +68,9 @@ def _of_most_trained(
     for where, same in by(compared, lambda scene: f"{scene.place}{variant(scene.groups[0])}"):
         most = same[0].groups
         values = ", ".join(f"{group.backend} {figures[id(group)]:.3g}" for group in most)
-        told.append(f"{at(where, only)}{most[0].protocol}: {values} {unit}")
+        told.append(f"{at(where, only)}{most[0].protocol}: {values}")
     if told:
-        yield f"{'; '.join(told)}. {NOT_TESTED}"
+        yield f"{unit}; {'; '.join(told)} {NOT_TESTED}."
 
 
 def _peak(record: Record) -> float | None:

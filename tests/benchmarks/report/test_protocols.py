@@ -20,7 +20,13 @@ def cell_of(record: Record, recipe: str, *, seed: int = 0, **fields) -> Record:
     accuracy = fields.get("accuracy")
     data = msgspec.structs.replace(record.cell.data, test=accuracy.images) if accuracy else record.cell.data
     cell = msgspec.structs.replace(
-        record.cell, id=f"pytorch-{recipe}-s{seed}", recipe=recipe, track="matched", seed=seed, data=data
+        record.cell,
+        id=f"pytorch-{recipe}-s{seed}",
+        backend="pytorch",
+        recipe=recipe,
+        track="matched",
+        seed=seed,
+        data=data,
     )
     return msgspec.structs.replace(record, cell=cell, **fields)
 
@@ -98,7 +104,9 @@ class TestTable:
 
     def test_batches_smaller_than_the_recipe_s_are_a_reason(self, ok_record):
         record = cell_of(ok_record, "matched-resnet18-finetune")
-        training = msgspec.structs.replace(record.training, batch_size=32, recipe_batch_size=128)
+        training = Training(
+            epochs=2, batch_size=32, recipe_batch_size=128, image_size=64, optimizer=SGD(learning_rate=0.1)
+        )
         (row,) = rows_of(protocols.protocols_table([msgspec.structs.replace(record, training=training)]))
         assert row["why they differ"].endswith("; batches of 32 at the rates meant for 128")
 

@@ -257,7 +257,7 @@ class TestHeadlines:
             "seconds of training until test accuracy first reached 0.90, by the quickest protocol:"
             " MXNet Gluon 20 s (finetune; 3 of 3 seeds, 0.0020 at 0.36 an hour),"
             " Keras (TensorFlow) 20 s (finetune; 3 of 3 seeds, 0.0020 at 0.36 an hour), PyTorch 20 s"
-            " (finetune; 3 of 3 seeds, 0.0020 at 0.36 an hour). Medians over the seeds; nothing was tested.",
+            " (finetune; 3 of 3 seeds, 0.0020 at 0.36 an hour) (medians of the seeds, not tested).",
         )
         assert told["Parity"] == (
             "before training each framework computed what the reference computes: in float64 gradients agree"
@@ -349,10 +349,9 @@ class TestHeadlines:
             ]
         )
         assert told["Memory"] == (
-            "finetune: MXNet Gluon 3, PyTorch 2 GiB at the process's peak. Medians over the seeds; nothing"
-            " was tested.",
+            "GiB at the process's peak; finetune: MXNet Gluon 3, PyTorch 2 (medians of the seeds, not tested).",
         )
-        assert told["Latency"][0].startswith("finetune: MXNet Gluon 50, PyTorch 10 ms for one image. ")
+        assert told["Latency"][0].startswith("ms for one image; finetune: MXNet Gluon 50, PyTorch 10 (")
 
     def test_memory_of_cells_that_were_not_timed_is_not_told(self, cell):
         records = [
