@@ -349,7 +349,8 @@ class TestHeadlines:
             ]
         )
         assert told["Memory"] == (
-            "GiB at the process's peak; finetune: MXNet Gluon 3, PyTorch 2 (medians of the seeds, not tested).",
+            "GiB at the process's peak; finetune: MXNet Gluon 3, PyTorch 2 (medians of the seeds, not"
+            " tested).",
         )
         assert told["Latency"][0].startswith("ms for one image; finetune: MXNet Gluon 50, PyTorch 10 (")
 
