@@ -1,8 +1,8 @@
 """Tables in hand-written Markdown, regenerated from the committed records they came from.
 
 A block begins with `<!-- KIND: FOLDER -->`, where KIND is one of `MAKERS` or `MAKERS_OF_FOLDERS` and FOLDER a
-folder of records, or of pytest-benchmark's files, relative to the project. It ends with `<!-- end -->`; what
-stands between them is this module's.
+folder of records (or several, by a pattern such as `results/*/*/records`), or of pytest-benchmark's files,
+relative to the project. It ends with `<!-- end -->`; what stands between them is this module's.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def regenerate(text: str, project: Path) -> str:
         if match["kind"] in MAKERS_OF_FOLDERS:
             made = markdown.blocks([MAKERS_OF_FOLDERS[match["kind"]](folder)])
         else:
-            records = record.read_all(folder)
+            records = [one for path in sorted(project.glob(match["folder"])) for one in record.read_all(path)]
             if not records:
                 raise record.RecordError(f"{folder}: no records for the table of that name")
             made = markdown.blocks(MAKERS[match["kind"]](records))

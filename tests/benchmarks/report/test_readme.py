@@ -27,6 +27,14 @@ def test_a_parity_block_is_made_from_the_gates(tmp_path, matched_record):
     assert "| passed |" in made and "2e-13" in made
 
 
+def test_a_pattern_names_the_records_of_several_runs(tmp_path, matched_record, ok_record):
+    record.write(tmp_path / "first" / "records", matched_record)
+    record.write(tmp_path / "second" / "records", ok_record)
+    made = regenerate("<!-- table: */records -->\n<!-- end -->\n", tmp_path)
+    alone = regenerate("<!-- table: first/records -->\n<!-- end -->\n", tmp_path)
+    assert len(made.splitlines()) > len(alone.splitlines())
+
+
 def test_verdicts_and_accuracy_over_seeds(tmp_path, matched_record):
     record.write(tmp_path / "r", matched_record)
     made = regenerate("<!-- verdicts: r -->\n<!-- end -->\n<!-- accuracy: r -->\n<!-- end -->\n", tmp_path)
