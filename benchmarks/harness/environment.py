@@ -35,10 +35,10 @@ VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2", "avx": "AVX", "sve": "SVE", "as
 """A processor's instructions, the widest first, by the name of its flag."""
 ALLOCATORS = ("jemalloc", "tcmalloc", "mimalloc")
 VARIABLES = re.compile(
-    "(OMP|KMP|GOMP|MKL|OPENBLAS|DNNL|ONEDNN|MALLOC|TF|XLA|KERAS|MXNET|TORCH|PYTORCH|CUDA|NVIDIA|CUBLAS)_"
+    "(OMP|KMP|GOMP|MKL|OPENBLAS|DNNL|ONEDNN|MALLOC|TF(?!_CLI_)|XLA|KERAS|MXNET|TORCH|PYTORCH|CUDA|NVIDIA|CUBLAS)_"
     "|GLIBC_TUNABLES$|LD_PRELOAD$|THP_MEM_ALLOC_ENABLE$"
 )
-"""Names of environment variables that figures depend on."""
+"""Names of environment variables that figures depend on; TF_CLI_... are Terraform's."""
 
 PACKAGES = ("numpy", "pillow", "scikit-learn", "transfer-learning-benchmarks")
 """Beside those that the backends name."""

@@ -32,3 +32,10 @@ def test_processors_that_a_virtual_machine_calls_the_same_have_names_of_their_ow
 
 def test_this_machine_s_has_one():
     assert environment.cpu_name()
+
+
+def test_variables_that_figures_depend_on_are_kept_and_no_others(monkeypatch):
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    monkeypatch.setenv("TF_CLI_CONFIG_FILE", "/somebody/.terraformrc")
+    found = environment.describe(threads=1, load=0.0).variables
+    assert found["TF_ENABLE_ONEDNN_OPTS"] == "0" and "TF_CLI_CONFIG_FILE" not in found
