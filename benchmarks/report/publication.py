@@ -24,7 +24,7 @@ from benchmarks.report.labels import is_default
 from benchmarks.report.markdown_table import escape
 from benchmarks.report.sections import protocols, results
 from benchmarks.report.sources import Sources
-from benchmarks.report.verdicts import circumstances, glance
+from benchmarks.report.verdicts import circumstances, glance, summary
 from benchmarks.report.verdicts.words import Choices, count_of, listed
 
 INDEX = "README.md"
@@ -102,8 +102,11 @@ def files(root: Path, found: Sequence[Publication]) -> dict[Path, bytes]:
 def index(found: Sequence[Publication]) -> bytes:
     """What was run, the verdicts first."""
     sections = [_section(one) for one in found]
-    document = Document(title="Results", blocks=(MADE,), sections=tuple(sections))
-    return markdown.render(document).encode()
+    document = Document(title="Results", blocks=(MADE, *_of_all(found)), sections=tuple(sections))
+    reports = {
+        _place(one, run): f"{_place(one, run)}/{written.MARKDOWN}" for one in found for run in one.runs
+    }
+    return markdown.render(document, link=reports.get).encode()
 
 
 # --- How ------------------------------------------------------------------------------------------
@@ -111,6 +114,28 @@ def index(found: Sequence[Publication]) -> bytes:
 
 OF_ALL_RUNS = ("Parity", "Not run")
 """Topics that are told once."""
+
+
+def _of_all(found: Sequence[Publication]) -> tuple[Block, ...]:
+    """The accuracies of all runs, what all were held to, and what none of them is."""
+    records = [record for one in found for record in one.found.records]
+    if not records:
+        return ()
+    runs = [(_place(one, run), run.found.records) for one in found for run in one.runs]
+    told = (
+        Headline("Parity", tuple(circumstances.parity(records))),
+        Headline("Not run", tuple(circumstances.not_run(records))),
+    )
+    return (
+        "Test accuracy, with its 95 % interval over seeds, of each framework as it comes. Speeds stand with"
+        " the runs that were timed.",
+        summary.table(runs, Choices()),
+        markdown.headlines(headline for headline in told if headline.sentences),
+    )
+
+
+def _place(one: Publication, run: Published) -> str:
+    return f"{one.name}/{run.folder.name}"
 
 
 def _read(run: Path) -> Published:
@@ -130,17 +155,9 @@ def _plan(run: Path) -> Plan:
 
 
 def _section(one: Publication) -> Section:
-    shared = (
-        Headline("Parity", tuple(circumstances.parity(one.found.records))),
-        Headline("Not run", tuple(circumstances.not_run(one.found.records))),
-    )
-    blocks = (
-        results.conditions(one.found.records),
-        markdown.headlines(headline for headline in shared if headline.sentences),
-    )
     return Section(
         one.name,
-        blocks,
+        (results.conditions(one.found.records),),
         (
             *(_run_section(one, run) for run in one.runs),
             Section("Others' figures and ours", _published(one)),
@@ -161,7 +178,7 @@ def _published(one: Publication) -> tuple[Block, ...]:
 
 
 def _run_section(one: Publication, run: Published) -> Section:
-    place = f"{one.name}/{run.folder.name}"
+    place = _place(one, run)
     told = [headline for headline in run.document.headlines if headline.topic not in OF_ALL_RUNS]
     links = f"[The report as a page]({place}/{written.PAGE}), [as tables]({place}/{written.MARKDOWN})."
     blocks: tuple[Block, ...] = (markdown.headlines(told), *glance.blocks(run.found.records), links)

@@ -61,7 +61,9 @@ def _accuracy(families: Sequence[accuracy.Family], only: str) -> Iterable[str]:
         if family.kind == "backends":
             told += family.rows
             for where, rows in by(family.rows, _where_compared):
-                outcome = _by_protocol(rows, lambda row: row.pair.first.protocol, _of_backends)
+                outcome = _by_protocol(
+                    rows, lambda row: row.pair.first.protocol, lambda of: f": {between_backends(of)}"
+                )
                 yield f"{at(where, only)}{outcome} ({_sample(rows)})."
         elif family.kind == "protocols":
             known = [
@@ -88,17 +90,18 @@ def _by_protocol(
     )
 
 
-def _of_backends(rows: Sequence[accuracy.Compared]) -> str:
+def between_backends(rows: Sequence[accuracy.Compared]) -> str:
+    """What the comparisons of backends with each other come to, in one protocol."""
     shown = [row for row in rows if row.tested.different]
     if shown:
-        return ": " + ", ".join(map(_higher, shown))
+        return ", ".join(map(_higher, shown))
     if not _complete(rows):
-        return ": " + ", ".join(f"{row.verdict} between {listed(row.pair.names)}" for row in rows)
+        return ", ".join(f"{row.verdict} between {listed(row.pair.names)}" for row in rows)
     sides = _sides(rows)
     who = f"the {len(sides)} frameworks" if len(sides) > 2 else listed(sides)
     if all(row.tested.equivalent for row in rows):
-        return f": {equivalent_within(in_points(rows[0].margin))} between {who}"
-    return f": {_none_shown(rows)} between {who}"
+        return f"{equivalent_within(in_points(rows[0].margin))} between {who}"
+    return f"{_none_shown(rows)} between {who}"
 
 
 def _of_protocols(rows: Sequence[accuracy.Compared]) -> str:

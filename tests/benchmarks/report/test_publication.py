@@ -108,6 +108,23 @@ def test_the_page_says_what_was_run_and_how(root):
     assert page.index("**Accuracy**") < page.index("Others' figures and ours") < page.index("What was run")
 
 
+def test_the_page_begins_with_the_accuracies_of_all_runs(root, measured_record):
+    Draft(measured_record).write(root / "machine-2026-01-01" / "another")
+    results(root)
+    page = (root / "README.md").read_text()
+    first = page[: page.index("## machine")]
+    rows = [line.split("|")[1:-1] for line in first.splitlines() if line.startswith("| ")]
+    heading, *told = [[cell.strip() for cell in row] for row in rows if "---" not in row[0]]
+    assert heading[:4] == ["track", "network", "protocol", "seeds"] and heading[-1] == "run"
+    for name in ("first", "another"):
+        place = f"machine-2026-01-01/{name}"
+        mine = [row for row in told if row[-1] == f"[{place}]({place}/report.md)"]
+        assert {row[0] for row in mine} == {"matched", "native"}
+        compared = {row[-2] for row in mine if row[0] == "matched"}
+        assert all("between the 3 frameworks" in verdict for verdict in compared)
+    assert page.count("**Not run**") == page.count("**Parity**") == 1
+
+
 def test_the_page_says_on_which_machine_and_on_whose_photographs(root, measured_record):
     results(root)
     page = (root / "README.md").read_text()
