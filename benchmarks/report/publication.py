@@ -127,9 +127,7 @@ def _of_all(found: Sequence[Publication]) -> tuple[Block, ...]:
         Headline("Not run", tuple(circumstances.not_run(records))),
     )
     return (
-        "Test accuracy, with its 95 % interval over seeds, of each framework as it comes. Speeds stand with"
-        " the runs that were timed.",
-        summary.table(runs, Choices()),
+        *summary.blocks(runs, Choices()),
         markdown.headlines(headline for headline in told if headline.sentences),
     )
 

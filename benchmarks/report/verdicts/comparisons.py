@@ -15,7 +15,7 @@ Kind = Literal["backends", "protocols", "variants"]
 
 
 class Scene(msgspec.Struct, frozen=True):
-    """Groups that differ in one thing, two or more."""
+    """Groups that differ in one thing, or one that has no other to be compared with."""
 
     kind: Kind
     groups: tuple[Group, ...]
@@ -122,12 +122,17 @@ def scenes(kind: Kind, groups: Iterable[Group]) -> list[Scene]:
 
     Of protocols only those are compared whose recipes are what their names mean.
     """
+    return [scene for scene in gathered(kind, groups) if len(scene.groups) > 1]
+
+
+def gathered(kind: Kind, groups: Iterable[Group]) -> list[Scene]:
+    """All of the groups: those of `scenes`, and what can be compared with no other in a scene of its own."""
     found: dict[Hashable, dict[str, Group]] = {}
-    for group in groups:
-        key = KEYS[kind](group)
-        if key is not None:
-            found.setdefault((key, *_shared(group)), {}).setdefault(name_in(kind, group), group)
-    return [Scene(kind, tuple(members.values())) for members in found.values() if len(members) > 1]
+    for number, group in enumerate(groups):
+        name, key = name_in(kind, group), KEYS[kind](group)
+        shared = number if key is None else (key, *_shared(group))
+        found.setdefault(number if name in found.get(shared, ()) else shared, {})[name] = group
+    return [Scene(kind, tuple(members.values())) for members in found.values()]
 
 
 def pairs(kind: Kind, groups: Iterable[Group]) -> list[Pair]:

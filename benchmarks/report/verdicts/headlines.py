@@ -91,7 +91,9 @@ def _by_protocol(
 
 
 def between_backends(rows: Sequence[accuracy.Compared]) -> str:
-    """What the comparisons of backends with each other come to, in one protocol."""
+    """What the comparisons of backends with each other come to, in one protocol; empty if there are none."""
+    if not rows:
+        return ""
     shown = [row for row in rows if row.tested.different]
     if shown:
         return ", ".join(map(_higher, shown))

@@ -47,7 +47,7 @@ def test_memory_that_the_system_had_first_to_give_is_counted():
             memory[page * mmap.PAGESIZE] = 1
     found = before.stop()
     assert found.page_faults is not None
-    # A rate, over the watch's own seconds: no more of them than this test's.
+    # A rate over the watch's seconds, of which this test has no fewer; and rounded, hence the hundredth.
     assert found.page_faults * (time.perf_counter() - start) >= 0.99 * pages
 
 

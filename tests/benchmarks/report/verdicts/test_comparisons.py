@@ -6,7 +6,7 @@ import pytest
 from backends.optimizers import SGD
 from benchmarks.harness.record import Record, Training
 from benchmarks.report.groups import groups
-from benchmarks.report.verdicts.comparisons import pairs, scenes
+from benchmarks.report.verdicts.comparisons import gathered, pairs, scenes
 
 pytestmark = pytest.mark.once
 
@@ -84,6 +84,13 @@ class TestPairs:
         data = msgspec.structs.replace(other.cell.data, sha256="1" * 64)
         other = msgspec.structs.replace(other, cell=msgspec.structs.replace(other.cell, data=data))
         assert scenes("backends", groups([cell(), other])) == []
+
+    def test_what_can_be_compared_with_nothing_is_not_lost(self, cell, three_frameworks):
+        assert scenes("backends", groups([cell()])) == []
+        (alone,) = gathered("backends", groups([cell()]))
+        assert [group.backend for group in alone.groups] == ["PyTorch"] and alone.pairs == []
+        everything = groups(three_frameworks)
+        assert sum(len(scene.groups) for scene in gathered("protocols", everything)) == len(everything)
 
     def test_other_weights_of_the_same_name_are_not_compared(self, cell):
         assert pairs("backends", groups([cell(), _from(cell("gluon"), sha256="1" * 64)])) == []
