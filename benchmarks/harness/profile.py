@@ -28,6 +28,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     """How often a timing that is disturbed, or does not become steady, is begun."""
     inference_batches: tuple[int, ...]
     """Batch sizes that inference is timed at, beside the training's own."""
+    scored: bool = True
+    """Whether accuracies are told and compared: of a few steps on a few images they mean nothing."""
 
 
 PROFILES = {
@@ -56,6 +58,19 @@ PROFILES = {
             timing_seconds=20,
             timing_attempts=3,
             inference_batches=(1, 4, 16, 64),
+        ),
+        Profile(
+            name="speed",
+            purpose="what an image costs, at any size of image, in minutes; no accuracies",
+            image_size=128,
+            batch_size=32,
+            train_per_class=160,
+            test_per_class=32,
+            epochs=2,
+            timing_seconds=8,
+            timing_attempts=3,
+            inference_batches=(1, 4, 16),
+            scored=False,
         ),
         Profile(
             name="full",
