@@ -94,7 +94,7 @@ class Throughput(msgspec.Struct, frozen=True, kw_only=True):
     """The same, logits only."""
     end_to_end_images_per_second: float
     """A whole training epoch as a user waits for it, input pipeline included; median over the epochs after
-    the first."""
+    the first, or over those in `epochs_counted`."""
     step_seconds: tuple[float, ...]
     """Seconds per step in every timed training block, warm-up included, in order."""
     counted: int | None = None
@@ -124,7 +124,11 @@ class Throughput(msgspec.Struct, frozen=True, kw_only=True):
     inference_conditions: Conditions | None = None
     """While the inference blocks were timed."""
     epoch_conditions: Conditions | None = None
-    """While the network was trained and tested; null in records of before this was kept."""
+    """While the network was trained and tested, or during the epochs in `epochs_counted`; null in records of
+    before this was kept."""
+    epochs_counted: tuple[int, ...] | None = None
+    """Of a training that was disturbed: the epochs after the first that were not, by number; null where it
+    was not, or where all were."""
     disturbed: tuple[Attempt, ...] = ()
     """Earlier timings, given up since they were disturbed or did not become steady."""
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from benchmarks.harness.record import Curves, Record
 from benchmarks.report import verdicts
 from benchmarks.report.document import Block, Document, Headline, Section
+from benchmarks.report.labels import scored
 from benchmarks.report.sections import (
     accuracy,
     curves,
@@ -56,13 +57,14 @@ def document(sources: Sources, *, title: str, choices: Choices, validity: Sequen
         return Document(title=title, blocks=("No records yet.",))
     found = verdicts.findings(records, choices, sources.images)
     failed = [record for record in records if record.error is not None]
-    documented = [record for record in records if protocols.is_documented(record)]
+    told = scored(records)
+    documented = [record for record in told if protocols.is_documented(record)]
     explained = [READING]
     subjects = []
     for subject, reading in (
-        (Section("Learning curves", learning.curves(records)), learning.READING),
+        (Section("Learning curves", learning.curves(told)), learning.READING),
         (Section("Speed", (*rates.blocks(records), *speed.blocks(records))), speed.reading(records)),
-        (Section("Time and cost to accuracy", learning.times(records)), learning.READING_TIMES),
+        (Section("Time and cost to accuracy", learning.times(told)), learning.READING_TIMES),
         (Section("Parts of an epoch", parts.blocks(records)), parts.READING),
         (Section("Latency and batch size", latency.blocks(records)), latency.READING),
         (Section("Curves", (), curves.sections(measured)), curves.READING),
@@ -74,7 +76,7 @@ def document(sources: Sources, *, title: str, choices: Choices, validity: Sequen
         explained.append(NO_GPU)
     sections = (
         Section("Failed cells", (results.failures_table(failed),) if failed else ()),
-        Section("Accuracy", accuracy.blocks(records)),
+        Section("Accuracy", accuracy.blocks(told)),
         *found.sections,
         *(_track(name, [record for record in records if record.cell.track == name]) for name in TRACKS),
         *subjects,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from benchmarks.harness.record import Curves, Record
 from benchmarks.report import plots
+from benchmarks.report.labels import scored
 from benchmarks.report.sections import accuracy, curves, learning, parts, rates
 
 
@@ -15,11 +16,12 @@ def draw(records: Sequence[Record], measured: Sequence[Curves]) -> dict[str, byt
     panels = parts.panels(records)
     if panels:
         drawn[parts.PLOT] = plots.epoch_parts(panels)
-    accuracies = accuracy.drawn(records)
+    told = scored(records)
+    accuracies = accuracy.drawn(told)
     for dots in (*([accuracies] if accuracies else []), *rates.drawn(records)):
         drawn[dots.path] = plots.dots(dots)
-    for learned in learning.drawn(records):
+    for learned in learning.drawn(told):
         drawn[learned.over_epochs] = plots.learning_curves(learned)
-    for learned in learning.drawn(learning.timed(records)):
+    for learned in learning.drawn(learning.timed(told)):
         drawn[learned.over_seconds] = plots.time_to_accuracy(learned)
     return drawn

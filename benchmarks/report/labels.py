@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import backends
 from benchmarks.harness.images.data import DRAWN
 from benchmarks.harness.images.sketch import TARGET_CLASSES
+from benchmarks.harness.profile import PROFILES
 from benchmarks.harness.recipe import recipes_by_id
 from benchmarks.harness.record import CellDescription, Data, Record
 from benchmarks.report.document import Column
@@ -100,6 +101,16 @@ def unusual(records: Iterable[Record]) -> list[str]:
 def is_default(cell: CellDescription) -> bool:
     """Whether it is each framework as it comes, on whatever device: what other variants are compared with."""
     return (cell.variant, cell.precision) == (USUAL["variant"], USUAL["precision"])
+
+
+def scored(records: Iterable[Record]) -> list[Record]:
+    """Those whose accuracies are told and compared; see `Profile.scored`."""
+    return [record for record in records if is_scored(record.cell)]
+
+
+def is_scored(cell: CellDescription) -> bool:
+    """Whether its accuracy is. A profile that there is no more may have been any."""
+    return cell.profile not in PROFILES or PROFILES[cell.profile].scored
 
 
 def shows_hot_dogs(data: Data) -> bool:

@@ -20,7 +20,7 @@ from benchmarks.harness.record import RecordError
 from benchmarks.harness.running.run import RUNS, Plan
 from benchmarks.report import contents, markdown, sources, validity, written
 from benchmarks.report.document import Block, Column, Document, Headline, Section, Table, table_of
-from benchmarks.report.labels import is_default
+from benchmarks.report.labels import is_default, scored
 from benchmarks.report.markdown_table import escape
 from benchmarks.report.sections import protocols, results
 from benchmarks.report.sources import Sources
@@ -169,7 +169,7 @@ def _published(one: Publication) -> tuple[Block, ...]:
     recipes = recipes_by_id()
     known = [
         record
-        for record in one.found.records
+        for record in scored(one.found.records)
         if record.cell.recipe in recipes and recipes[record.cell.recipe].published and is_default(record.cell)
     ]
     return (protocols.protocols_table(known),) if known else ()

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,7 +19,9 @@ from benchmarks.harness.figures import Conditions
 MOST_OTHERS = 0.1
 """Share of the cores that other processes may take: what a display, a shell and the system's own work take is
 a tenth of that, one busy process on two cores five times as much."""
-MOST_STOLEN = 0.02
+MOST_STOLEN = 0.05
+"""Share of the machine's time: as much as neighbouring windows of steady blocks may differ by. A virtual machine
+is seldom without any."""
 MOST_THROTTLED = 0.01
 PAUSE = 2.0
 """Seconds before a disturbed timing is repeated: time for a short disturbance to pass."""
@@ -75,6 +77,28 @@ def watched(work: Callable[[], Result]) -> tuple[Result, Conditions]:
     watch = Watch()
     result = work()
     return result, watch.stop()
+
+
+def together(found: Sequence[Conditions]) -> Conditions:
+    """What happened during several stretches of time, as if they were one."""
+    seconds = sum(one.seconds for one in found)
+
+    def mean(field: str) -> float | None:
+        parts = [(getattr(one, field), one.seconds) for one in found]
+        if any(value is None for value, _ in parts):
+            return None
+        return round(sum(value * weight for value, weight in parts) / seconds, 4)
+
+    return Conditions(
+        seconds=round(seconds, 3),
+        load_average=found[0].load_average,
+        others=mean("others") or 0.0,
+        stolen=mean("stolen"),
+        throttled=mean("throttled"),
+        megahertz=found[-1].megahertz,
+        page_faults=mean("page_faults"),
+        noisy=tuple(dict.fromkeys(reason for one in found for reason in one.noisy)),
+    )
 
 
 def undisturbed(

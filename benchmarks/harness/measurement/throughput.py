@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from operator import attrgetter
 from statistics import median
@@ -20,6 +20,7 @@ from benchmarks.harness.initial import Tensors
 from benchmarks.harness.measurement import conditions, parts, peak, steady
 from benchmarks.harness.measurement.steady import Blocks, until_steady
 from benchmarks.harness.messages import Stage
+from benchmarks.harness.record import Epoch
 from benchmarks.harness.training.phases import Trained, Trainer
 
 LEAST = 0.25
@@ -27,6 +28,8 @@ LEAST = 0.25
 LATENCIES = 300
 """Single images at most: three are then beyond the 99th percentile."""
 FEWEST_LATENCIES = 50
+LEAST_WATCHED = 1.0
+"""Seconds of an epoch of which it can be said whether it was disturbed: processor time is counted in hundredths."""
 
 
 class Inference(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,12 +45,15 @@ class StepError(BenchmarkError):
     """A training step that does not train."""
 
 
-def measure(trainer: Trainer, trained: Trained, meanwhile: Conditions) -> Throughput:
+def measure(
+    trainer: Trainer, trained: Trained, meanwhile: Conditions, epochs: Mapping[int, Conditions]
+) -> Throughput:
     """Time training and inference of a trained network, and take an epoch apart. Inference is always that of
     the whole network on images, with the weights that the training ended with.
 
     Args:
         meanwhile: what happened on the machine while the network was trained.
+        epochs: the same of each epoch, by number.
 
     Raises:
         ClockError, ConditionsError, StepError: what would be measured is not what it is called.
@@ -89,6 +95,9 @@ def measure(trainer: Trainer, trained: Trained, meanwhile: Conditions) -> Throug
     achieved = training_flops * size / train.median
     rows = [row for row in trainer.story.curve if row.phase == len(trainer.settings.phases)]
     later = rows[1:] or rows  # the first epoch holds compilation
+    counted = _quiet(later, epochs) if meanwhile.noisy else []
+    if counted:
+        later, meanwhile = counted, conditions.together([epochs[row.epoch] for row in counted])
     return Throughput(
         batch_size=size,
         image_size=trainer.settings.image_size,
@@ -117,11 +126,23 @@ def measure(trainer: Trainer, trained: Trained, meanwhile: Conditions) -> Throug
         conditions=quiet,
         inference_conditions=quiet_too,
         epoch_conditions=meanwhile,
+        epochs_counted=tuple(row.epoch for row in counted) or None,
         disturbed=tuple(
             Attempt(train_images_per_second=size / blocks.median, conditions=found, steady=blocks.steady)
             for blocks, found in disturbed
         ),
     )
+
+
+def _quiet(rows: Sequence[Epoch], epochs: Mapping[int, Conditions]) -> list[Epoch]:
+    """The epochs of which it is known that nothing disturbed them."""
+    return [
+        row
+        for row in rows
+        if row.epoch in epochs
+        and not epochs[row.epoch].noisy
+        and epochs[row.epoch].seconds >= LEAST_WATCHED
+    ]
 
 
 def _training_flops(trainer: Trainer) -> int:

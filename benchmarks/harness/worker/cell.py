@@ -13,7 +13,7 @@ import msgspec
 import backends
 from backends.base import Backend, BenchmarkError, one_line
 from benchmarks.harness import environment
-from benchmarks.harness.figures import Memory
+from benchmarks.harness.figures import Conditions, Memory
 from benchmarks.harness.initial import sha256_of
 from benchmarks.harness.measurement import conditions, throughput
 from benchmarks.harness.messages import CellJob, Emit, EpochEnd, Event, Notice, Stage
@@ -59,8 +59,10 @@ def run_cell(job: CellJob, emit: Emit) -> Record:
         backend = backends.load(card)(session)
         spec, weights = starting.build(backend, cell, job.data, job.weights)
         description = msgspec.structs.replace(description, weights=weights)
-        tell = warned(emit, conditions.Watch()) if cell.timed else emit
-        trainer = Trainer(backend, spec, cell, job.data, story, tell, keeper_of(job))
+        epochs = Epochs(emit)
+        trainer = Trainer(
+            backend, spec, cell, job.data, story, epochs.tell if cell.timed else emit, keeper_of(job)
+        )
         measured["training"] = trainer.settings
         if cell.recipe.classifier is not None:
             fitted = classifier.fit(trainer, cell.recipe.classifier)
@@ -71,7 +73,7 @@ def run_cell(job: CellJob, emit: Emit) -> Record:
             measured["accuracy"] = _accuracy(trained.correct, epoch=trained.epoch)
             measured["trained_sha256"] = sha256_of(backend.export_weights())
             if cell.timed and not story.resumed:
-                measured["throughput"] = throughput.measure(trainer, trained, meanwhile)
+                measured["throughput"] = throughput.measure(trainer, trained, meanwhile, epochs.found)
     except Exception as error:
         failure = failure_of(error)
     return Record(
@@ -100,17 +102,26 @@ def _accuracy(correct: tuple[int, ...], *, epoch: int | None) -> Accuracy:
     return Accuracy(test=sum(correct) / len(correct), correct=correct, images=len(correct), epoch=epoch)
 
 
-def warned(emit: Emit, watch: conditions.Watch) -> Emit:
-    """Events, and with the first epoch's end a word about a machine that is too busy for its speeds to stand:
-    after the last it comes too late."""
+class Epochs:
+    """Passes on events, and looks at what else happens on the machine during each epoch."""
 
-    def tell(event: Event) -> None:
-        emit(event)
-        if isinstance(event, EpochEnd) and event.row.epoch == 1:
-            for reason in watch.stop().noisy:
-                emit(Notice(text=f"~ {reason}; if that goes on, this cell's speed is compared with nothing"))
+    def __init__(self, emit: Emit) -> None:
+        self._emit = emit
+        self._watch = conditions.Watch()
+        self.found: dict[int, Conditions] = {}
+        """By the epoch's number; evaluation included."""
 
-    return tell
+    def tell(self, event: Event) -> None:
+        """Pass an event on, and with the first epoch's end a word about a machine that is too busy for its
+        speeds to stand: after the last it comes too late."""
+        self._emit(event)
+        if not isinstance(event, EpochEnd):
+            return
+        found = self.found[event.row.epoch] = self._watch.stop()
+        if event.row.epoch == 1:
+            for reason in found.noisy:
+                self._emit(Notice(text=f"~ {reason}; if that goes on, this cell's speed is compared with nothing"))
+        self._watch = conditions.Watch()
 
 
 def failure_of(error: Exception) -> Failure:

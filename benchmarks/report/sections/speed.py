@@ -13,6 +13,7 @@ import msgspec
 from benchmarks.harness.figures import Attempt, Throughput
 from benchmarks.harness.record import Record
 from benchmarks.report.document import Block, Column, Table, filled, first_number, table_of
+from benchmarks.report.labels import scored
 from benchmarks.report.markdown_table import escape
 from benchmarks.report.sections.variants import Timed, Variant, head, variants
 from benchmarks.report.verdicts import speed
@@ -201,7 +202,8 @@ def _ratio_text(row: Variant) -> str:
 
 
 def _accuracy(row: Variant) -> str:
-    found = sorted(timed.record.accuracy.test for timed in row.cells if timed.record.accuracy is not None)
+    told = scored(timed.record for timed in row.cells)
+    found = sorted(record.accuracy.test for record in told if record.accuracy is not None)
     if not found:
         return ""
     spread = f" ({found[0]:.3f} to {found[-1]:.3f})" if len(found) > 1 else ""

@@ -9,6 +9,7 @@ import msgspec
 from benchmarks.harness.record import Record
 from benchmarks.report.document import Headline, Section
 from benchmarks.report.groups import groups
+from benchmarks.report.labels import is_scored
 from benchmarks.report.verdicts import accuracy, cost, disagreement, headlines, speed
 from benchmarks.report.verdicts.disagreement import Files
 from benchmarks.report.verdicts.words import Choices
@@ -28,14 +29,15 @@ def findings(records: Sequence[Record], choices: Choices, files: Files) -> Findi
         files: names of the test images; those of other data sets are called by their number.
     """
     found = groups(records)
-    accuracies = accuracy.families(found, choices.margin)
+    scored = [group for group in found if is_scored(group.cell)]
+    accuracies = accuracy.families(scored, choices.margin)
     speeds = speed.families(found, choices.speed_margin)
-    reached = cost.reached(found, choices)
+    reached = cost.reached(scored, choices)
     sections = (
-        accuracy.section(found, accuracies),
+        accuracy.section(scored, accuracies),
         speed.section(speeds),
         cost.section(reached),
-        disagreement.section(found, files),
+        disagreement.section(scored, files),
     )
     return Findings(
         headlines=headlines.headlines(records, found, accuracies, speeds, reached),

@@ -8,7 +8,7 @@ import backends
 from benchmarks.harness.images.data import DRAWN
 from benchmarks.harness.plan import DEFAULT_PROTOCOLS
 from benchmarks.harness.record import Gate, Record
-from benchmarks.report.labels import USUAL, backend_title, shows_hot_dogs
+from benchmarks.report.labels import USUAL, backend_title, scored, shows_hot_dogs
 from benchmarks.report.verdicts.words import ENOUGH_SEEDS, count_of, listed
 
 MOST_FAILED = 3
@@ -24,6 +24,11 @@ def scope(records: Sequence[Record]) -> Iterable[str]:
         yield (
             f"a trial, on {listed(what)}: no ground to choose a framework by. That takes photographs: `python"
             f" -m benchmarks run --data hotdog --profile cpu --seeds {ENOUGH_SEEDS}`."
+        )
+    elif records and not scored(records):
+        yield (
+            "speeds alone, of short trainings on a few of the images: no word about accuracy. That takes"
+            " `--profile cpu`."
         )
 
 

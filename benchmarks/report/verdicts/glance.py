@@ -11,7 +11,7 @@ import msgspec
 from benchmarks.harness.record import Record
 from benchmarks.report.document import Column, Table, filled, table_of
 from benchmarks.report.groups import Group, groups
-from benchmarks.report.labels import USUAL, run_of
+from benchmarks.report.labels import USUAL, is_scored, run_of
 from benchmarks.report.training_time import training_seconds
 from benchmarks.report.verdicts import speed
 from benchmarks.report.verdicts.accuracy import accuracy_heading, accuracy_text
@@ -63,8 +63,7 @@ def blocks(records: Sequence[Record]) -> tuple[Table, ...]:
         Column("protocol", lambda row: row.first.protocol),
         Column("backend", lambda row: row.first.backend),
         Column("seeds", lambda row: str(len(row.first.seeds)), number=True),
-        Column(accuracy_heading(row.first for row in rows), lambda row: accuracy_text(row.first)),
-        *filled(rows, figures),
+        *filled(rows, [Column(accuracy_heading(row.first for row in rows), _accuracy), *figures]),
     ]
     return (table_of("At a glance", rows, columns),)
 
@@ -89,9 +88,16 @@ def _telling(rows: Sequence[Row], columns: Sequence[Column[Row]]) -> list[Column
     return [column for column in columns if len({column.text(row) for row in rows}) > 1]
 
 
+def _accuracy(row: Row) -> str:
+    return accuracy_text(row.first) if is_scored(row.first.cell) else ""
+
+
 def _seconds(variant: str, row: Row) -> str:
+    """Blank for trainings that are cut short on purpose."""
     group = row.variants.get(variant)
-    return f"{median(map(training_seconds, group.records)):.0f}" if group and group.timed else ""
+    if group is None or not group.timed or not is_scored(group.cell):
+        return ""
+    return f"{median(map(training_seconds, group.records)):.0f}"
 
 
 def _rate(variant: str, row: Row) -> str:

@@ -10,7 +10,7 @@ import msgspec
 from benchmarks.harness.record import Record
 from benchmarks.report.document import Block, Column, table_of
 from benchmarks.report.groups import Group, groups
-from benchmarks.report.labels import is_default, place
+from benchmarks.report.labels import is_default, place, scored
 from benchmarks.report.verdicts import accuracy
 from benchmarks.report.verdicts.comparisons import Scene, divisions, gathered, network_of
 from benchmarks.report.verdicts.headlines import between_backends
@@ -52,7 +52,7 @@ def blocks(runs: Iterable[tuple[str, Sequence[Record]]], choices: Choices) -> tu
 
 
 def _rows(run: str, records: Sequence[Record], choices: Choices) -> Iterator[Row]:
-    usual = [group for group in groups(records) if is_default(group.cell)]
+    usual = [group for group in groups(scored(records)) if is_default(group.cell)]
     for division in divisions("backends", usual):
         found = gathered("backends", division.groups)
         compared = accuracy.tested((pair for scene in found for pair in scene.pairs), choices.margin)

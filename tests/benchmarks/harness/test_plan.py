@@ -160,7 +160,7 @@ def test_weights_none_leaves_scratch():
         ({"protocol": ["finetun"]}, "--protocol finetun: no such thing; there are: finetune"),
         ({"arch": ["resnet50"]}, "--arch resnet50: .*resnet18"),
         ({"recipe": ["x"]}, "no recipe 'x'; the nearest of "),
-        ({"profile": "huge"}, "no profile 'huge'; there are: smoke, cpu, full"),
+        ({"profile": "huge"}, "no profile 'huge'; there are: smoke, cpu, speed, full"),
         ({"variant": ["fast"]}, "--variant fast"),
         ({"precision": ["int4"]}, "--precision int4: no such thing; there are: float32, bfloat16"),
         ({"precision": ["bfloat16"]}, "--precision bfloat16: that is for --variant tuned"),

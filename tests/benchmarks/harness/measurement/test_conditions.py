@@ -7,12 +7,14 @@ import subprocess
 import sys
 import time
 
+import msgspec
 import pytest
 
 from benchmarks.harness import environment
 from benchmarks.harness.figures import Conditions
-from benchmarks.harness.measurement import conditions
-from benchmarks.harness.measurement.conditions import MOST_OTHERS, Watch, undisturbed
+from benchmarks.harness.measurement import conditions, throughput
+from benchmarks.harness.measurement.conditions import MOST_OTHERS, Watch, together, undisturbed
+from benchmarks.harness.measurement.throughput import LEAST_WATCHED
 
 QUIET = Conditions(seconds=1.0, load_average=0.1, others=0.0, stolen=0.0, throttled=None, megahertz=None)
 NOISY = Conditions(
@@ -83,6 +85,22 @@ def test_the_last_attempt_stays_and_is_marked(monkeypatch):
     result, found, disturbed = undisturbed(lambda: next(results), 2, steady=str.islower)
     assert (result, found.noisy) == ("b", ("others",))
     assert [given_up for given_up, _ in disturbed] == ["a"]
+
+
+def test_stretches_of_time_together():
+    busy = msgspec.structs.replace(NOISY, seconds=3.0, stolen=0.04, megahertz=2000.0, page_faults=8.0)
+    found = together([msgspec.structs.replace(QUIET, page_faults=4.0), busy, busy])
+    assert (found.seconds, found.load_average, found.megahertz) == (7.0, 0.1, 2000.0)
+    assert found.others == round(6 / 7, 4) and found.stolen == round(0.24 / 7, 4)
+    assert found.page_faults == round(52 / 7, 4) and found.throttled is None
+    assert found.noisy == ("others",)
+
+
+def test_epochs_that_were_disturbed_are_not_counted(ok_record):
+    rows = [msgspec.structs.replace(ok_record.curve[0], epoch=number) for number in (2, 3, 4, 5)]
+    brief = msgspec.structs.replace(QUIET, seconds=LEAST_WATCHED / 2)
+    found = throughput._quiet(rows, {2: QUIET, 3: NOISY, 4: brief})  # nobody looked at the fifth
+    assert [row.epoch for row in found] == [2]
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def test_everything_is_measured(card, data_folder, small_products):
     before = trainer.backend.export_weights()
     told: list[str] = []
     trainer.emit = lambda event: told.append(event.text if isinstance(event, Stage) else "")
-    found = throughput.measure(trainer, trained, conditions.Watch().stop())
+    found = throughput.measure(trainer, trained, conditions.Watch().stop(), {})
     assert found.counted is not None and found.steps == found.counted * found.steps_per_block
     assert [rate.batch_size for rate in found.inference_by_batch] == [1, 4]
     assert found.latency is not None and len(found.latency.seconds) >= throughput.FEWEST_LATENCIES
@@ -96,11 +96,27 @@ def test_everything_is_measured(card, data_folder, small_products):
 def test_a_busy_neighbour(card, data_folder, small_products, neighbour, monkeypatch):
     monkeypatch.setattr(conditions, "PAUSE", 0.0)
     trainer, trained = trainer_of(card, data_folder, attempts=2)
-    found = throughput.measure(trainer, trained, conditions.Watch().stop())
+    found = throughput.measure(trainer, trained, conditions.Watch().stop(), {})
     assert found.conditions is not None
     assert any("other processes kept" in reason for reason in found.conditions.noisy)  # marked
     assert len(found.disturbed) == 1  # repeated
     assert found.disturbed[0].conditions.noisy  # and not dropped
+
+
+@pytest.mark.reference
+@each_backend
+def test_a_training_that_was_disturbed_for_a_while(card, data_folder, small_products):
+    trainer, trained = trainer_of(card, data_folder)
+    quiet = msgspec.structs.replace(conditions.Watch().stop(), seconds=2.0, noisy=())
+    busy = msgspec.structs.replace(quiet, noisy=("others",))
+    (row,) = trainer.story.curve
+    trainer.story.curve += [msgspec.structs.replace(row, epoch=n, train_seconds=float(n)) for n in (2, 3, 4)]
+    found = throughput.measure(trainer, trained, busy, {1: quiet, 2: busy, 3: quiet, 4: busy})
+    assert found.end_to_end_images_per_second == row.images / 3.0
+    assert found.epochs_counted == (3,) and found.epoch_conditions == quiet
+    always = throughput.measure(trainer, trained, busy, dict.fromkeys((1, 2, 3, 4), busy))
+    assert always.end_to_end_images_per_second == row.images / 3.0  # the median of 2, 3, 4
+    assert always.epochs_counted is None and always.epoch_conditions == busy
 
 
 @each_backend
@@ -113,7 +129,7 @@ def test_a_step_that_skips_the_update(card, data_folder, small_products, monkeyp
 
     monkeypatch.setattr(trainer.backend, "run_stages", MethodType(skipping, trainer.backend))
     with pytest.raises(StepError, match="skip the update"):
-        throughput.measure(trainer, trained, conditions.Watch().stop())
+        throughput.measure(trainer, trained, conditions.Watch().stop(), {})
 
 
 @each_backend
@@ -122,7 +138,7 @@ def test_a_loss_that_leaves_all_bounds(card, data_folder, small_products):
     trainer.backend.set_trainable(Trainable())
     trainer.backend.configure_optimizer(SGD(learning_rate=1e30))
     with pytest.raises(NumericalError, match="infinite"):
-        throughput.measure(trainer, trained, conditions.Watch().stop())
+        throughput.measure(trainer, trained, conditions.Watch().stop(), {})
 
 
 @each_backend

@@ -9,8 +9,9 @@ import pytest
 
 from benchmarks.harness import environment
 from benchmarks.harness.figures import Conditions
+from benchmarks.harness.measurement import conditions
 from benchmarks.harness.messages import EpochEnd, Event, Notice, Stage
-from benchmarks.harness.worker.cell import keeper_of, warned
+from benchmarks.harness.worker.cell import Epochs, keeper_of
 
 pytestmark = pytest.mark.once
 
@@ -19,19 +20,21 @@ STOLEN = "the hypervisor gave 11% of the machine's time to others"
 
 
 @pytest.mark.parametrize("noisy", [(), (STOLEN,)], ids=["quiet", "busy"])
-def test_a_busy_machine_is_told_after_the_first_epoch(ok_record, noisy):
-    watch = SimpleNamespace(stop=lambda: msgspec.structs.replace(QUIET, noisy=noisy))
+def test_a_busy_machine_is_told_after_the_first_epoch(ok_record, monkeypatch, noisy):
+    found = msgspec.structs.replace(QUIET, noisy=noisy)
+    monkeypatch.setattr(conditions, "Watch", lambda: SimpleNamespace(stop=lambda: found))
     rows = [msgspec.structs.replace(ok_record.curve[0], epoch=number) for number in (1, 2)]
     events: list[Event] = [Stage(text="importing"), *(EpochEnd(row=row, epochs=2) for row in rows)]
     heard: list[Event] = []
-    tell = warned(heard.append, watch)  # type: ignore[arg-type]
+    epochs = Epochs(heard.append)
     for event in events:
-        tell(event)
+        epochs.tell(event)
     assert [event for event in heard if not isinstance(event, Notice)] == events
     said = [(place, event.text) for place, event in enumerate(heard) if isinstance(event, Notice)]
     assert said == [
         (2, f"~ {reason}; if that goes on, this cell's speed is compared with nothing") for reason in noisy
     ]
+    assert epochs.found == {1: found, 2: found}
 
 
 def test_no_training_begins_by_one_version_of_the_code_and_ends_by_another(tmp_path, monkeypatch):
