@@ -24,6 +24,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     nothing: those are the recipe's."""
     timing_seconds: float
     """Longest time that a throughput figure may take to become steady; and then to be taken."""
+    parts_seconds: float
+    """The same of each look at where an epoch's time goes, which takes it whole."""
     timing_attempts: int
     """How often a timing that is disturbed, or does not become steady, is begun."""
     inference_batches: tuple[int, ...]
@@ -44,6 +46,7 @@ PROFILES = {
             test_per_class=150,
             epochs=5,
             timing_seconds=4,
+            parts_seconds=4,
             timing_attempts=2,
             inference_batches=(8,),
         ),
@@ -56,6 +59,7 @@ PROFILES = {
             test_per_class=None,
             epochs=15,
             timing_seconds=20,
+            parts_seconds=20,
             timing_attempts=3,
             inference_batches=(1, 4, 16, 64),
         ),
@@ -63,13 +67,14 @@ PROFILES = {
             name="speed",
             purpose="what an image costs, at any size of image, in minutes; no accuracies",
             image_size=128,
-            batch_size=32,
+            batch_size=16,
             train_per_class=96,
             test_per_class=32,
-            epochs=4,
-            timing_seconds=8,
-            timing_attempts=5,
-            inference_batches=(1, 4, 16),
+            epochs=3,
+            timing_seconds=30,
+            parts_seconds=6,
+            timing_attempts=3,
+            inference_batches=(1, 4),
             scored=False,
         ),
         Profile(
@@ -81,6 +86,7 @@ PROFILES = {
             test_per_class=None,
             epochs=None,
             timing_seconds=30,
+            parts_seconds=30,
             timing_attempts=3,
             inference_batches=(1, 4, 16, 64),
         ),

@@ -39,6 +39,7 @@ TINY = msgspec.structs.replace(
     test_per_class=3,
     epochs=1,
     timing_seconds=0,
+    parts_seconds=0,
     timing_attempts=1,
     inference_batches=(),
 )

@@ -75,7 +75,7 @@ def measure(
     )  # fmt: skip
     _require_trained(backend, weights)
     say(Stage(text="timing the parts of an epoch"))
-    shares = _parts(trainer, trained, batch, limit=limit)
+    shares = _parts(trainer, trained, batch, limit=profile.parts_seconds)
     backend.load_weights(weights, head=True)
     if trained.body is not None:
         trainer.rebuild(trained.body)

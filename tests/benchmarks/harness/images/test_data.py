@@ -46,7 +46,7 @@ class TestOpen:
     def test_a_profile_takes_the_first_of_each_class(self, data_folder):
         few = Profile(
             name="few", purpose="", image_size=32, batch_size=4, train_per_class=3, test_per_class=2,
-            epochs=None, timing_seconds=1, timing_attempts=1, inference_batches=(),
+            epochs=None, timing_seconds=1, parts_seconds=1, timing_attempts=1, inference_batches=(),
         )  # fmt: skip
         images = data.open_data(str(data_folder), few)
         assert images.train.labels == (0, 0, 0, 1, 1, 1)
@@ -65,7 +65,7 @@ class TestOpen:
     def test_the_drawn_set_has_both_classes(self):
         few = Profile(
             name="few", purpose="", image_size=32, batch_size=4, train_per_class=2, test_per_class=1,
-            epochs=None, timing_seconds=1, timing_attempts=1, inference_batches=(),
+            epochs=None, timing_seconds=1, parts_seconds=1, timing_attempts=1, inference_batches=(),
         )  # fmt: skip
         seen: list[tuple[str, int, int]] = []
         images = data.open_data("sketch", few, lambda *event: seen.append(event))
