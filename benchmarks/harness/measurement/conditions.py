@@ -20,8 +20,8 @@ MOST_OTHERS = 0.1
 """Share of the cores that other processes may take: what a display, a shell and the system's own work take is
 a tenth of that, one busy process on two cores five times as much."""
 MOST_STOLEN = 0.05
-"""Share of the machine's time: as much as neighbouring windows of steady blocks may differ by. A virtual machine
-is seldom without any."""
+"""Share of the machine's time: as much as neighbouring windows of steady blocks may differ by. A virtual
+machine is seldom without any."""
 MOST_THROTTLED = 0.01
 PAUSE = 2.0
 """Seconds before a disturbed timing is repeated: time for a short disturbance to pass."""

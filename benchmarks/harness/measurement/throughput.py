@@ -29,7 +29,8 @@ LATENCIES = 300
 """Single images at most: three are then beyond the 99th percentile."""
 FEWEST_LATENCIES = 50
 LEAST_WATCHED = 1.0
-"""Seconds of an epoch of which it can be said whether it was disturbed: processor time is counted in hundredths."""
+"""Seconds of an epoch of which it can be said whether it was disturbed: processor time is counted in
+hundredths."""
 
 
 class Inference(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,9 +140,7 @@ def _quiet(rows: Sequence[Epoch], epochs: Mapping[int, Conditions]) -> list[Epoc
     return [
         row
         for row in rows
-        if row.epoch in epochs
-        and not epochs[row.epoch].noisy
-        and epochs[row.epoch].seconds >= LEAST_WATCHED
+        if row.epoch in epochs and not epochs[row.epoch].noisy and epochs[row.epoch].seconds >= LEAST_WATCHED
     ]
 
 

@@ -120,7 +120,9 @@ class Epochs:
         found = self.found[event.row.epoch] = self._watch.stop()
         if event.row.epoch == 1:
             for reason in found.noisy:
-                self._emit(Notice(text=f"~ {reason}; if that goes on, this cell's speed is compared with nothing"))
+                self._emit(
+                    Notice(text=f"~ {reason}; if that goes on, this cell's speed is compared with nothing")
+                )
         self._watch = conditions.Watch()
 
 

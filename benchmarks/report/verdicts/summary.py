@@ -34,6 +34,8 @@ def blocks(runs: Iterable[tuple[str, Sequence[Record]]], choices: Choices) -> tu
     """Of runs, by name; a name is linked as the id of a record is. The tests of a run are corrected for one
     another, those of different runs are not."""
     rows = sorted((row for name, records in runs for row in _rows(name, records, choices)), key=_place)
+    if not rows:
+        return ()
     members = [group for row in rows for group in row.scene.groups]
     columns: list[Column[Row]] = [
         Column("track", lambda row: row.first.cell.track),

@@ -32,8 +32,8 @@ INSTALLED = [card for card in backends.known().values() if backends.installed(ca
 each_backend = pytest.mark.parametrize("card", INSTALLED, ids=lambda card: card.name)
 
 QUICK = msgspec.structs.replace(
-    profile_of("smoke"), image_size=32, batch_size=8, timing_seconds=0.05, parts_seconds=0.05, timing_attempts=1,
-    inference_batches=(1, 4),
+    profile_of("smoke"), image_size=32, batch_size=8, timing_seconds=0.05, parts_seconds=0.05,
+    timing_attempts=1, inference_batches=(1, 4),
 )  # fmt: skip
 THREADS = 2
 

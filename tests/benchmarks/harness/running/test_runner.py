@@ -40,7 +40,9 @@ INSTALLED = [card for card in backends.known().values() if backends.installed(ca
 needs_framework = pytest.mark.skipif(not INSTALLED, reason="no framework is installed in this environment")
 
 
-TINY = msgspec.structs.replace(PROFILES["smoke"], image_size=32, batch_size=8, timing_seconds=0.1, parts_seconds=0.1)
+TINY = msgspec.structs.replace(
+    PROFILES["smoke"], image_size=32, batch_size=8, timing_seconds=0.1, parts_seconds=0.1
+)
 
 
 @pytest.fixture(params=INSTALLED, ids=lambda card: card.name)

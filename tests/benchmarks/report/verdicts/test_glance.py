@@ -5,9 +5,10 @@ import pytest
 
 pytest.importorskip("itables", reason="the report's libraries are in the report's environment only")
 
-from benchmarks.report import illustrations
+from benchmarks.report import contents, illustrations
 from benchmarks.report.sections import learning
-from benchmarks.report.verdicts import findings, glance
+from benchmarks.report.sources import Sources
+from benchmarks.report.verdicts import findings, glance, summary
 from benchmarks.report.verdicts.words import Choices
 from tests.benchmarks.report.samples import NOISY
 from tests.benchmarks.report.verdicts.conftest import column
@@ -60,3 +61,28 @@ def test_without_timing_there_is_no_word_about_speed(cell):
 
 def test_nothing_of_nothing():
     assert glance.blocks([]) == ()
+
+
+def test_of_short_trainings_for_speed_alone_no_accuracy_is_told(cell):
+    rates = {"pytorch": 100.0, "gluon": 50.0}
+    made = [cell(backend, seed=seed, rate=rate) for backend, rate in rates.items() for seed in range(3)]
+    data = msgspec.structs.replace(made[0].cell.data, name="photographs")
+    speeds = [msgspec.structs.replace(one.cell, profile="speed", data=data) for one in made]
+    brief = [msgspec.structs.replace(one, cell=told) for one, told in zip(made, speeds, strict=True)]
+    (table,) = glance.blocks(brief)
+    assert table.headings == ("protocol", "backend", "seeds", RATE)
+    assert {"Accuracy", "Cost"} <= {one.topic for one in findings(made, Choices(), {}).headlines}
+    found = findings(brief, Choices(), {})
+    topics = {one.topic: " ".join(one.sentences) for one in found.headlines}
+    assert "Speed" in topics and not {"Accuracy", "Cost"} & set(topics)
+    assert "no word about accuracy" in topics["Scope"]
+    drawn = illustrations.draw(brief, ())
+    assert drawn and not [
+        path for path in drawn for word in ("accuracy", "learning", "time-") if word in path
+    ]
+    read = Sources(records=tuple(brief), files={}, curves=(), images={})
+    document = contents.document(read, title="Speeds", choices=Choices())
+    titles = {section.title for section in document.sections}
+    assert "Speed ratios" in titles
+    assert not {"Accuracy", "Learning curves", "Time and cost to accuracy"} & titles
+    assert summary.blocks([("brief", brief)], Choices()) == ()
