@@ -26,7 +26,7 @@ MAKERS: dict[str, Callable[[Sequence[record.Record]], Iterable[Block]]] = {
     "speed-verdicts": lambda records: [
         _verdicts(records, "Compared", "Speed", "Cost", "Memory", "Latency", "Parity")
     ],
-    "speeds": lambda records: [_verdicts(records, "Speed")],
+    "speeds": lambda records: [_verdicts(records, "Compared", "Speed")],
     "glance": glance.blocks,
     "accuracy": lambda records: [accuracy.groups_table(groups(records))],
     "table": results.overview,

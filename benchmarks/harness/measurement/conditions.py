@@ -84,10 +84,11 @@ def together(found: Sequence[Conditions]) -> Conditions:
     seconds = sum(one.seconds for one in found)
 
     def mean(field: str) -> float | None:
-        parts = [(getattr(one, field), one.seconds) for one in found]
-        if any(value is None for value, _ in parts):
+        values = [getattr(one, field) for one in found]
+        if None in values:
             return None
-        return round(sum(value * weight for value, weight in parts) / seconds, 4)
+        total: float = sum(value * one.seconds for value, one in zip(values, found, strict=True))
+        return round(total / seconds, 4)
 
     return Conditions(
         seconds=round(seconds, 3),
